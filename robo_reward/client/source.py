@@ -1,0 +1,67 @@
+"""What a wrapper asks for scores: a model in this process or a node; it cannot tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from robo_reward.query import Mark, Query
+from robo_reward.signals import Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a source says of the model behind it.
+
+    Attributes:
+        model: Model name and weight hash.
+        prompt: Hash of the prompt.
+        calibration: Id of the calibration.
+        signals: Names of the signals it gives.
+        max_views: Number of cameras that one query may hold.
+        goal_image: Whether ``Task.goal`` is read.
+    """
+
+    model: str
+    prompt: str
+    calibration: str
+    signals: tuple[str, ...]
+    max_views: int
+    goal_image: bool
+
+
+class Pending(Protocol):
+    """Scores that were asked for and may not be there yet."""
+
+    def done(self) -> bool:
+        """Whether ``result`` would return without waiting."""
+        ...
+
+    def result(self, *, timeout_s: float) -> list[Score]:
+        """Return one score per question, in the order asked.
+
+        Never raises for a missing answer: after ``timeout_s`` (and whatever the source itself
+        allows) each unanswered question gets a score with status ``timeout``.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Give up: the answers will not be used."""
+        ...
+
+
+class Source(Protocol):
+    """Answers queries. ``close`` may be called twice; a context manager closes on exit."""
+
+    def info(self) -> ModelInfo:
+        """Say which model answers; raises ``PeerUnreachable`` when nobody does."""
+        ...
+
+    def submit(self, queries: Sequence[Query | Mark], *, deadline_s: float | None = None) -> Pending:
+        """Ask without waiting; ``deadline_s`` is the budget of one try, seconds."""
+        ...
+
+    def close(self) -> None:
+        """Free sockets and threads."""
+        ...

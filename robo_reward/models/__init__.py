@@ -1,0 +1,13 @@
+"""Reward models: one file each, found by name through ``load_model``."""
+
+from robo_reward.models.base import Capabilities, FeatureCache, RewardModel, ScoreArrays
+from robo_reward.models.registry import known_models, load_model
+
+__all__ = [
+    "Capabilities",
+    "FeatureCache",
+    "RewardModel",
+    "ScoreArrays",
+    "known_models",
+    "load_model",
+]

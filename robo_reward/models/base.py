@@ -1,0 +1,261 @@
+"""What a reward model is: frames in, a struct of arrays out, every frame encoded once."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo_reward.errors import ModelError
+from robo_reward.frames import Frame, Image
+from robo_reward.query import Query
+from robo_reward.signals import RANGES, SIGNALS, Identity, Score, Signals
+from robo_reward.task import Task
+
+Feature = Any
+"""What a model keeps of one frame: opaque to everyone but the model."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a model can do and what it costs, before it is asked.
+
+    Attributes:
+        signals: Names from ``SIGNALS`` that it gives.
+        max_views: Number of cameras that one query may hold.
+        history: Number of earlier frames that it looks at besides newest and reference.
+        goal_image: Whether ``Task.goal`` is read.
+        demo: Whether ``Task.demo`` is read.
+        encoder_needs_task: Whether a frame must be encoded again for another task.
+        licence: SPDX id of the weights.
+        memory_mb: Resident size of the weights, MiB.
+        parameters: Number of weights.
+    """
+
+    signals: tuple[str, ...] = SIGNALS
+    max_views: int = 1
+    history: int = 0
+    goal_image: bool = False
+    demo: bool = False
+    encoder_needs_task: bool = False
+    licence: str = "unknown"
+    memory_mb: float = 0.0
+    parameters: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreArrays:
+    """The five signals of n queries, each ``(n,) float32``; NaN where a model gives none."""
+
+    progress: Array
+    progress_delta: Array
+    done: Array
+    contrastive: Array
+    uncertainty: Array
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.progress)
+
+    def row(self, index: int) -> Signals:
+        """Return one row, clipped to the ranges of ``signals.RANGES``."""
+        values = {}
+        for name in SIGNALS:
+            low, high = RANGES[name]
+            values[name] = float(np.clip(getattr(self, name)[index], low, high))
+        return Signals(**values)
+
+
+class FeatureCache:
+    """Least-recently-used store of encoded frames, bounded by their number; thread-safe."""
+
+    def __init__(self, *, capacity: int = 4096) -> None:
+        self.capacity = capacity
+        self.hits = 0
+        self.misses = 0
+        self._store: OrderedDict[tuple[str, str], Feature] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, key: tuple[str, str]) -> Feature | None:
+        """Return the feature under this key and mark it as used, or ``None``."""
+        with self._lock:
+            feature = self._store.get(key)
+            if feature is None:
+                self.misses += 1
+                return None
+            self._store.move_to_end(key)
+            self.hits += 1
+            return feature
+
+    def put(self, key: tuple[str, str], feature: Feature) -> None:
+        """Keep a feature; the one unused for longest goes when there is no room."""
+        with self._lock:
+            self._store[key] = feature
+            self._store.move_to_end(key)
+            while len(self._store) > self.capacity:
+                self._store.popitem(last=False)
+
+
+class RewardModel(ABC):
+    """Base class of every reward model.
+
+    A subclass gives ``_encode`` (pixels to features) and ``_score`` (features to signals); caching,
+    order and row counts are held here. One thread at a time may use a model.
+
+    Args:
+        name: Name in the registry, for example ``"compact"``.
+        version: Hash of the weights; with the name it makes ``model_id``.
+        capabilities: What it can do.
+        prompt_id: Hash of the prompt or of the text pre-processing.
+        calibration_id: Id of the calibration, ``"none"`` without one.
+        cache_frames: How many encoded frames are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        capabilities: Capabilities,
+        prompt_id: str = "",
+        calibration_id: str = "none",
+        cache_frames: int = 4096,
+    ) -> None:
+        self.name = name
+        self.model_id = f"{name}@{version}"
+        self.capabilities = capabilities
+        self.prompt_id = prompt_id
+        self.calibration_id = calibration_id
+        self.encoded_frames = 0
+        self.cache = FeatureCache(capacity=cache_frames)
+
+    @abstractmethod
+    def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
+        """Turn images, ``(H, W, 3) uint8 RGB`` of any size, into one feature each, in order."""
+
+    @abstractmethod
+    def _score(
+        self,
+        queries: Sequence[Query],
+        newest: Sequence[tuple[Feature, ...]],
+        reference: Sequence[tuple[Feature, ...]],
+    ) -> ScoreArrays:
+        """Turn features into signals, one row per query; an empty reference means delta 0."""
+
+    def close(self) -> None:
+        """Free what the model holds; nothing by default."""
+
+    def encode(self, frames: Iterable[Frame], task: Task | None = None) -> list[Feature]:
+        """Return the feature of each frame, in order, computing only those not yet known.
+
+        Args:
+            frames: Frames of any camera and size.
+            task: Needed only where ``capabilities.encoder_needs_task``.
+        """
+        wanted = list(frames)
+        suffix = task.key if task is not None and self.capabilities.encoder_needs_task else ""
+        known: dict[str, Feature] = {}
+        fresh: dict[str, Frame] = {}
+        for frame in wanted:
+            if frame.id in known or frame.id in fresh:
+                continue
+            feature = self.cache.take((frame.id, suffix))
+            if feature is None:
+                fresh[frame.id] = frame
+            else:
+                known[frame.id] = feature
+        if fresh:
+            made = self._encode([frame.image for frame in fresh.values()], task)
+            if len(made) != len(fresh):
+                raise ModelError(f"{self.name} gave {len(made)} features for {len(fresh)} frames")
+            self.encoded_frames += len(fresh)
+            for frame_id, feature in zip(fresh, made, strict=True):
+                known[frame_id] = feature
+                self.cache.put((frame_id, suffix), feature)
+        return [known[frame.id] for frame in wanted]
+
+    def score(self, queries: Sequence[Query]) -> ScoreArrays:
+        """Score queries, one row each, order kept.
+
+        Args:
+            queries: Any number, of any mixture of tasks, episodes and environments.
+
+        Returns:
+            Arrays with ``len(queries)`` rows.
+
+        Raises:
+            ModelError: The model gave another number of rows, or values that are not finite for a
+                signal it claims to give.
+        """
+        if not queries:
+            empty = np.empty(0, np.float32)
+            return ScoreArrays(**dict.fromkeys(SIGNALS, empty))
+        newest, reference = self._features(queries)
+        arrays = self._score(queries, newest, reference)
+        for signal in self.capabilities.signals:
+            values = getattr(arrays, signal)
+            if values.shape != (len(queries),):
+                raise ModelError(f"{self.name}: {signal} is {values.shape}, want {len(queries)}")
+            if not np.isfinite(values).all():
+                raise ModelError(f"{self.name}: {signal} is not finite")
+        return arrays
+
+    def value(self, frames: Sequence[Frame], task: Task) -> float:
+        """Return the progress of a clip: that of its newest frame (RoboValue's ``value``)."""
+        return float(self.score([Query(task=task, newest=(frames[-1],))]).progress[0])
+
+    def compare(self, first: Sequence[Frame], second: Sequence[Frame], task: Task) -> float:
+        """Return how much further the second clip is, in [-1, 1] (RoboValue's ``compare``)."""
+        query = Query(task=task, newest=(second[-1],), reference=(first[-1],))
+        return float(self.score([query]).progress_delta[0])
+
+    def answer(
+        self, queries: Sequence[Query], *, client: str = "", inference_s: float = float("nan")
+    ) -> list[Score]:
+        """Score queries and attach identity; ages and queue times are left for the caller."""
+        arrays = self.score(queries)
+        return [
+            Score(
+                signals=arrays.row(index),
+                identity=self.identity(query, client=client, inference_s=inference_s),
+            )
+            for index, query in enumerate(queries)
+        ]
+
+    def identity(self, query: Query, *, client: str = "", inference_s: float = 0.0) -> Identity:
+        """Say what a score of this query would be made from."""
+        return Identity(
+            client=client,
+            env=query.env,
+            episode=query.episode,
+            step=query.step,
+            frames=tuple(frame.id for frame in query.newest),
+            reference=tuple(frame.id for frame in query.reference),
+            model=self.model_id,
+            prompt=self.prompt_id,
+            calibration=self.calibration_id,
+            inference_s=inference_s,
+        )
+
+    def _features(
+        self, queries: Sequence[Query]
+    ) -> tuple[list[tuple[Feature, ...]], list[tuple[Feature, ...]]]:
+        if not self.capabilities.encoder_needs_task:
+            frames = [frame for query in queries for frame in (*query.newest, *query.reference)]
+            made = iter(self.encode(frames))
+            newest, reference = [], []
+            for query in queries:
+                newest.append(tuple(next(made) for _ in query.newest))
+                reference.append(tuple(next(made) for _ in query.reference))
+            return newest, reference
+        newest = [tuple(self.encode(query.newest, query.task)) for query in queries]
+        reference = [tuple(self.encode(query.reference, query.task)) for query in queries]
+        return newest, reference

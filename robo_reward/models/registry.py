@@ -1,0 +1,54 @@
+"""Reward models by name: one lazy table, and the entry-point group for those of third parties."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from robo_reward.errors import ModelNotFound, did_you_mean
+from robo_reward.models.base import RewardModel
+
+GROUP = "robo_reward.models"
+
+BUILT_IN: dict[str, str] = {
+    "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
+    "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
+}
+"""Name → ``module:factory``; nothing is imported until the name is asked for."""
+
+
+def known_models() -> dict[str, str]:
+    """Return name → ``module:factory`` of every model that can be loaded by name."""
+    found = {point.name: point.value for point in entry_points(group=GROUP)}
+    return {**found, **BUILT_IN}
+
+
+def load_model(name: str, *, device: str = "auto", **options: Any) -> RewardModel:
+    """Load a reward model.
+
+    Args:
+        name: Name in the table, a folder with ``config.json``, or a hub id.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        **options: Passed to the model's factory.
+
+    Raises:
+        ModelNotFound: Nothing has this name; the message says what there is.
+    """
+    table = known_models()
+    if name in table:
+        return _factory(table[name])(device=device, **options)
+    if Path(name).is_dir() or name.count("/") == 1:
+        return _factory(table["compact"])(name, device=device, **options)
+    raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, table)}")
+
+
+def _factory(path: str) -> Callable[..., RewardModel]:
+    module, _, attribute = path.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        target = getattr(target, part)
+    factory: Callable[..., RewardModel] = target
+    return factory
