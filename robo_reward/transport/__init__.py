@@ -1,0 +1,1 @@
+"""How messages travel: ZeroMQ sockets with safe options, and the camera stream."""
