@@ -1,0 +1,8 @@
+"""The verbs: one line each, nothing imported until a verb is called."""
+
+from __future__ import annotations
+
+VERBS: dict[str, tuple[str, str, str]] = {
+    "models": ("robo_reward.cli.models", "Models", "which reward models there are, and their cost"),
+}
+"""Name → (module, class, one line of help), in the order of the help."""
