@@ -1,0 +1,127 @@
+"""The done gate: from a probability over time to a decision that ends episodes.
+
+One lucky frame must not end an episode (LeRobot's classifier does), one unlucky frame must not
+undo it. Voting is that of Robometer and RPL, the dwell time that of VLAC and RLinf, the veto that
+of HIL-SERL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robo_reward.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """Operating point of the gate; a calibration gives better numbers than these.
+
+    Attributes:
+        enter: A query at or above this probability votes yes.
+        leave: A query below this probability votes no; in between it votes as the one before.
+        votes: Yes votes that are needed in the window.
+        window: Queries in the window.
+        dwell: Queries in a row for which the vote must stand before the decision follows it.
+
+    Raises:
+        ConfigError: All settings that are out of range, in one message.
+    """
+
+    enter: float = 0.9
+    leave: float = 0.7
+    votes: int = 3
+    window: int = 4
+    dwell: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that can never open or never close."""
+        problems = []
+        if not 0.0 < self.enter <= 1.0:
+            problems.append(f"enter must be in (0, 1], got {self.enter}")
+        if not 0.0 <= self.leave <= self.enter:
+            problems.append(f"leave must be in [0, enter={self.enter}], got {self.leave}")
+        if not 1 <= self.votes <= self.window:
+            problems.append(f"votes must be in [1, window={self.window}], got {self.votes}")
+        if self.dwell < 1:
+            problems.append(f"dwell must be >= 1, got {self.dwell}")
+        if problems:
+            raise ConfigError("done gate: " + "; ".join(problems))
+
+
+class DoneGate:
+    """Turns ``done`` probabilities of one episode into ``is_done``.
+
+    A query without a score leaves the gate as it is: nothing was seen, so nothing is voted.
+
+    Example:
+        >>> gate = DoneGate(GateConfig(votes=2, window=2, dwell=1))
+        >>> [gate.update(p) for p in (0.95, 0.2, 0.95, 0.95)]
+        [False, False, False, True]
+    """
+
+    def __init__(self, config: GateConfig | None = None) -> None:
+        self.config = config or GateConfig()
+        self.is_done = False
+        self._vote = False
+        self._votes: deque[bool] = deque(maxlen=self.config.window)
+        self._against = 0
+
+    def reset(self) -> None:
+        """Forget everything: a new episode or another task."""
+        self.is_done = False
+        self._vote = False
+        self._votes.clear()
+        self._against = 0
+
+    def update(self, done: float | Sequence[float], *, vetoed: bool = False) -> bool:
+        """Take one query into account and return the decision.
+
+        Args:
+            done: Probability in [0, 1], or one per camera: the least of them counts, because a
+                camera that sees the task undone outweighs one that does not see it. NaN where
+                there is no score.
+            vetoed: Proprioception says that it cannot be done (gripper still closed, arm moving);
+                the query then votes no.
+        """
+        seen = [done] if isinstance(done, (int, float)) else list(done)
+        if not seen or any(math.isnan(p) for p in seen):
+            return self.is_done
+        least = min(seen)
+        if vetoed or least < self.config.leave:
+            self._vote = False
+        elif least >= self.config.enter:
+            self._vote = True
+        self._votes.append(self._vote)
+        stands = sum(self._votes) >= self.config.votes
+        self._against = self._against + 1 if stands != self.is_done else 0
+        if self._against >= self.config.dwell:
+            self.is_done = stands
+            self._against = 0
+        return self.is_done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        return {
+            "is_done": self.is_done,
+            "vote": self._vote,
+            "votes": list(self._votes),
+            "against": self._against,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: A value is missing.
+        """
+        try:
+            votes = [bool(vote) for vote in state["votes"]]
+            self.is_done, self._vote = bool(state["is_done"]), bool(state["vote"])
+            self._against = int(state["against"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"state of the done gate cannot be read: {error!r}") from error
+        self._votes = deque(votes, maxlen=self.config.window)
