@@ -41,8 +41,8 @@ Session = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 """Content hash of a frame, or key of a task."""
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
-Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Short = Annotated[str, msgspec.Meta(max_length=256)]
 
 

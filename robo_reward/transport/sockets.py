@@ -1,8 +1,8 @@
 """ZeroMQ sockets with the options that keep a robot alive, and who may be bound to.
 
 Why each option: ``LINGER 0``: closing never hangs on a dead peer. ``IMMEDIATE 1``: nothing queues
-for a peer that is not there, so a restarted node is never handed the past. ``ROUTER_MANDATORY 1``: a
-vanished or slow peer is an error code and not silence. ``MAXMSGSIZE``: a peer cannot make this
+for a peer that is not there, so a restarted node is never handed the past. ``ROUTER_MANDATORY 1``:
+a vanished or slow peer is an error code and not silence. ``MAXMSGSIZE``: a peer cannot make this
 process allocate without bound. One thread owns a socket; others reach it through a ``Waker``.
 """
 
