@@ -111,6 +111,7 @@ class BeatReply(Header, frozen=True, kw_only=True, tag="beat_reply"):
         busy_s: For how long the batch that is now in the model has been there; 0 when idle.
         queued: Requests that wait.
         stalled: Whether the watchdog has given the model up.
+        clock: Names the clocks of the node's machine; the same name means the same clock.
     """
 
     session: Session
@@ -124,6 +125,7 @@ class BeatReply(Header, frozen=True, kw_only=True, tag="beat_reply"):
     busy_s: float = 0.0
     queued: Count = 0
     stalled: bool = False
+    clock: Short = ""
 
 
 class Cancel(Header, frozen=True, kw_only=True, tag="cancel"):
