@@ -1,0 +1,262 @@
+"""Asking one model about one episode: forwards, backwards, with false instructions, in pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo_reward.client.source import Source
+from robo_reward.datasets.episode import Episode
+from robo_reward.errors import DatasetError, did_you_mean
+from robo_reward.frames import Frame
+from robo_reward.models.base import RewardModel, ScoreArrays
+from robo_reward.query import Query
+from robo_reward.shaping import GateConfig
+from robo_reward.signals import RANGES, SIGNALS, Score
+from robo_reward.task import Task
+
+Views = tuple[Frame, ...]
+
+STRIP = 8
+"""Frames of a film strip, and of a clip that is asked about with a false instruction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalOptions:
+    """What is asked of a model about each episode.
+
+    Attributes:
+        batch_size: Queries per call; the last batch of an episode may be shorter.
+        cameras: Cameras to use, in order; empty takes the episode's first ones, as many as the
+            model has views.
+        reverse: Whether the clip is scored once more from its last frame to its first.
+        mismatches: How many of an episode's false instructions are asked about.
+        pairs: Pairs of frames for the direction metrics, each an eighth of the episode apart.
+        resamples: Bootstrap resamples over episodes.
+        seed: Seed of the bootstrap.
+        gate: Operating point of the done gate.
+        timeout_s: How long a source may take for one batch, seconds.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    batch_size: int = 64
+    cameras: tuple[str, ...] = ()
+    reverse: bool = True
+    mismatches: int = 3
+    pairs: int = 16
+    resamples: int = 1000
+    seed: int = 0
+    gate: GateConfig = field(default_factory=GateConfig)
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing would be measured."""
+        for name, low in (("batch_size", 1), ("mismatches", 0), ("pairs", 0), ("resamples", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be >= {low}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EpisodeScores:
+    """What one model said of one episode of T frames; NaN where there was no score.
+
+    Attributes:
+        forward: Signals of every frame against the one before it, ``(T,)`` each.
+        backward: ``(T,)`` progress of the clip played backwards, in playing order; empty if not
+            asked.
+        wrong: False instruction → ``(min(T, 8),)`` progress at frames spread evenly to the last.
+        pair_starts: ``(n,) int`` reference frame of each pair, chronological.
+        pair_ends: ``(n,) int`` newest frame of each pair.
+        pair_delta: ``(n,)`` predicted change of each pair.
+        pair_contrastive: ``(n,)`` of each pair.
+        swapped_contrastive: ``(n,)`` of the same pairs asked the other way round.
+        missing: Status → number of queries that got no score.
+        queries: Number of queries asked.
+    """
+
+    forward: ScoreArrays
+    backward: NDArray[np.float32]
+    wrong: dict[str, NDArray[np.float32]]
+    pair_starts: NDArray[np.int64]
+    pair_ends: NDArray[np.int64]
+    pair_delta: NDArray[np.float32]
+    pair_contrastive: NDArray[np.float32]
+    swapped_contrastive: NDArray[np.float32]
+    missing: dict[str, int] = field(default_factory=dict)
+    queries: int = 0
+
+
+class Asker:
+    """Puts queries to a model in this process or to a source, in batches, and counts refusals.
+
+    Args:
+        model: A reward model, or a source such as a node's client.
+        options: Batch size and time-out.
+    """
+
+    def __init__(self, model: RewardModel | Source, *, options: EvalOptions) -> None:
+        self.model = model
+        self.options = options
+        self.queries = 0
+        self.missing: Counter[str] = Counter()
+
+    @property
+    def max_views(self) -> int:
+        """Number of cameras that one query may hold."""
+        if isinstance(self.model, RewardModel):
+            return self.model.capabilities.max_views
+        return self.model.info().max_views
+
+    @property
+    def model_id(self) -> str:
+        """Model name and weight hash."""
+        if isinstance(self.model, RewardModel):
+            return self.model.model_id
+        return self.model.info().model
+
+    @property
+    def calibration_id(self) -> str:
+        """Id of the calibration that the model answers with."""
+        if isinstance(self.model, RewardModel):
+            return self.model.calibration_id
+        return self.model.info().calibration
+
+    def ask(self, queries: Sequence[Query]) -> ScoreArrays:
+        """Return one row per query, clipped to the signals' ranges; NaN where there is no score."""
+        size = self.options.batch_size
+        parts = [self._batch(queries[i : i + size]) for i in range(0, len(queries), size)]
+        self.queries += len(queries)
+        columns = {}
+        for name in SIGNALS:
+            rows = [getattr(part, name) for part in parts] or [np.empty(0, np.float32)]
+            columns[name] = np.clip(np.concatenate(rows), *RANGES[name])
+        return ScoreArrays(**columns)
+
+    def _batch(self, queries: Sequence[Query]) -> ScoreArrays:
+        if isinstance(self.model, RewardModel):
+            return self.model.score(queries)
+        pending = self.model.submit(queries, deadline_s=self.options.timeout_s)
+        scores = pending.result(timeout_s=self.options.timeout_s)
+        self.missing.update(score.status.value for score in scores if not score.ok)
+        return _arrays(scores)
+
+
+def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> EpisodeScores:
+    """Ask a model everything that the metrics need about one episode.
+
+    Frames are made once and shared by all the queries, so that a model encodes each one once.
+    Every pass through the episode has an episode number of its own, in the order in which it would
+    be played: a source that keeps state per episode sees honest clips.
+
+    Args:
+        asker: The model.
+        episode: The recording; nothing of its truth is handed to the model.
+        number: Index of the episode, which makes the episode numbers of its clips unique.
+    """
+    before, asked = asker.missing.copy(), asker.queries
+    views = _views(asker, episode)
+    clips = 100 * number
+    task = Task(instruction=episode.instruction)
+    forward = asker.ask(_clip(views, task, clip=clips))
+    backward = np.empty(0, np.float32)
+    if asker.options.reverse:
+        backward = asker.ask(_clip(views[::-1], task, clip=clips + 1)).progress
+    wrong = {}
+    short = [views[i] for i in strip_places(len(views))]
+    for index, text in enumerate(false_instructions(episode)[: asker.options.mismatches]):
+        queries = _clip(short, Task(instruction=text), clip=clips + 10 + index)
+        wrong[text] = asker.ask(queries).progress
+    starts, ends = pair_places(len(views), count=asker.options.pairs)
+    pairs = asker.ask(_pairs(views, task, ends, starts, clip=clips + 2))
+    swapped = asker.ask(_pairs(views, task, starts, ends, clip=clips + 3))
+    return EpisodeScores(
+        forward=forward,
+        backward=backward,
+        wrong=wrong,
+        pair_starts=starts,
+        pair_ends=ends,
+        pair_delta=pairs.progress_delta,
+        pair_contrastive=pairs.contrastive,
+        swapped_contrastive=swapped.contrastive,
+        missing=dict(asker.missing - before),
+        queries=asker.queries - asked,
+    )
+
+
+def false_instructions(episode: Episode) -> tuple[str, ...]:
+    """Return the instructions that this video does not fulfil: ``meta["alternatives"]``.
+
+    Only the recorder knows which sentences are false for a video, so nothing is made up here: an
+    episode without them has no mismatch drop, and is counted.
+    """
+    texts = episode.meta.get("alternatives") or ()
+    return tuple(text for text in dict.fromkeys(texts) if text != episode.instruction)
+
+
+def strip_places(frames: int, *, count: int = STRIP) -> NDArray[np.int64]:
+    """Return up to ``count`` frame indices spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, frames - 1, min(count, frames)).round().astype(np.int64))
+
+
+def pair_places(frames: int, *, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (reference, newest) indices of up to ``count`` segments of an eighth of an episode."""
+    gap = max(1, round(frames / 8))
+    if frames <= gap or not count:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    starts = strip_places(frames - gap, count=count)
+    return starts, starts + gap
+
+
+def _views(asker: Asker, episode: Episode) -> list[Views]:
+    names = asker.options.cameras or tuple(episode.images)[: asker.max_views]
+    absent = [name for name in names if name not in episode.images]
+    if absent:
+        raise DatasetError(
+            f"episode {episode.id} has no camera {absent[0]!r}; "
+            f"{did_you_mean(absent[0], episode.images)}"
+        )
+    return [
+        tuple(Frame.of(episode.images[name][t], camera=name, sequence=t) for name in names)
+        for t in range(len(episode))
+    ]
+
+
+def _clip(views: Sequence[Views], task: Task, *, clip: int) -> list[Query]:
+    return [
+        Query(
+            task=task,
+            newest=views[step],
+            reference=views[step - 1] if step else (),
+            episode=clip,
+            step=step,
+        )
+        for step in range(len(views))
+    ]
+
+
+def _pairs(
+    views: Sequence[Views],
+    task: Task,
+    newest: NDArray[np.int64],
+    reference: NDArray[np.int64],
+    *,
+    clip: int,
+) -> list[Query]:
+    return [
+        Query(task=task, newest=views[b], reference=views[a], episode=clip, step=step)
+        for step, (b, a) in enumerate(zip(newest, reference, strict=True))
+    ]
+
+
+def _arrays(scores: Sequence[Score]) -> ScoreArrays:
+    columns = {
+        name: np.array([getattr(score.signals, name) for score in scores], np.float32)
+        for name in SIGNALS
+    }
+    return ScoreArrays(**columns)
