@@ -59,11 +59,7 @@ class Output:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file, whole or not at all; return its path."""
-        target = self.path / name
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
-        return target
+        return write_atomically(self.path / name, text)
 
 
 def open_output(command: Any, *, name: str, folder: Path | None, overwrite: bool) -> Output:
@@ -88,6 +84,14 @@ def open_output(command: Any, *, name: str, folder: Path | None, overwrite: bool
     output.write_text("config.yaml", dump_config(command))
     output.write_json("env.json", environment())
     return output
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write a text file whole or not at all, whatever happens in between; return its path."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8", newline="")
+    draft.replace(path)
+    return path
 
 
 def dump_config(command: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 VERBS: dict[str, tuple[str, str, str]] = {
+    "doctor": ("robo_reward.cli.doctor", "Doctor", "what works on this machine"),
     "models": ("robo_reward.cli.models", "Models", "which reward models there are, and their cost"),
+    "score": ("robo_reward.cli.score", "Score", "the signals of one video"),
 }
 """Name → (module, class, one line of help), in the order of the help."""

@@ -1,0 +1,173 @@
+"""``robo-reward score``: the signals of one video."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from robo_reward.errors import ConfigError, DatasetError, RewardLost
+
+from .common import Common, Result
+from .console import table
+from .output import write_atomically
+
+if TYPE_CHECKING:
+    from robo_reward.client import Source
+    from robo_reward.datasets.video import VideoFrame
+    from robo_reward.signals import Score as Answer
+    from robo_reward.task import Task
+
+BATCH = 16
+SHOWN_ROWS = 40
+
+_log = logging.getLogger("robo_reward.score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Common):
+    """Score one video: progress, progress_delta, done, contrastive, uncertainty of every frame.
+
+    Delta and contrastive compare each scored frame with the one scored before it.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        'robo-reward score run.mp4 --instruction "put the red cube on the blue pad"',
+        'robo-reward score frames/ --instruction "open the drawer" --every 5 --csv signals.csv',
+        'robo-reward score run.mp4 --instruction "push the cube" --node tcp://gpu:5601 --json',
+    )
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """A video file, or a folder of images in the order of their names."""
+    instruction: str
+    """What the robot was asked to do, in one sentence."""
+    model: str = "compact"
+    """Name, folder or hub id of the reward model; not used with --node."""
+    node: str | None = None
+    """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    every: int = 1
+    """Score each n-th frame only."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda or mps."""
+    timeout: float = 60.0
+    """Give up after this many seconds without an answer."""
+    csv: Path | None = None
+    """Also write one line a frame to this file."""
+    yes: bool = False
+    """Write over a file that is there."""
+
+    def run(self) -> Result:
+        """Read, score and tabulate the video."""
+        from robo_reward.datasets.video import count_frames, read_video
+        from robo_reward.task import Task
+
+        if self.timeout <= 0:
+            raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
+        _check_target(self.csv, overwrite=self.yes)
+        task = Task(instruction=self.instruction)
+        frames = read_video(self.video, every=self.every)
+        total = -(-count_frames(self.video) // self.every)
+        with (
+            self._open_source() as source,
+            self.console().bar("score", total=total, unit="frames") as bar,
+        ):
+            info = source.info()
+            rows = []
+            for row in self._score(source, task, frames):
+                rows.append(row)
+                bar.update()
+        result = {
+            "video": str(self.video),
+            "instruction": task.instruction,
+            "model": info.model,
+            "prompt": info.prompt,
+            "calibration": info.calibration,
+            "scored": sum(row["status"] == "ok" for row in rows),
+            "failed": sum(row["status"] != "ok" for row in rows),
+            "frames": rows,
+        }
+        if self.csv is not None:
+            _write_csv(self.csv, rows)
+            result["csv"] = str(self.csv)
+        return result
+
+    def show(self, result: Result) -> str:
+        """Return a table; of a long video evenly spread rows only."""
+        rows = result["frames"] if isinstance(result, dict) else result
+        step = -(-len(rows) // SHOWN_ROWS)
+        if step > 1:
+            _log.info("showing each %d. of %d rows; --csv or --json give all", step, len(rows))
+        return table([*rows[:-1:step], rows[-1]])
+
+    def _open_source(self) -> Any:
+        if self.node is not None:
+            from robo_reward.client import connect
+
+            return connect(
+                self.node,
+                deadline_s=self.timeout,
+                connect_timeout_s=min(self.timeout, 10.0),
+                priority="offline",
+            )
+        from robo_reward.client import local
+        from robo_reward.models import load_model
+
+        return local(load_model(self.model, device=self.device))
+
+    def _score(
+        self, source: Source, task: Task, frames: Iterator[VideoFrame]
+    ) -> Iterator[dict[str, Any]]:
+        from robo_reward.frames import Frame
+        from robo_reward.query import Query
+
+        before: tuple[Frame, ...] = ()
+        step = 0
+        while batch := list(itertools.islice(frames, BATCH)):
+            queries = []
+            for read in batch:
+                stamp = int(read.time_s * 1e9) if read.time_s == read.time_s else read.index
+                frame = Frame.of(read.image, sequence=read.index, mono_ns=stamp, wall_ns=stamp)
+                queries.append(Query(task=task, newest=(frame,), reference=before, step=step))
+                before, step = (frame,), step + 1
+            answers = source.submit(queries).result(timeout_s=self.timeout)
+            if all(answer.status.value == "timeout" for answer in answers):
+                why = answers[0].detail or answers[0].reason
+                raise RewardLost(
+                    f"no score within {self.timeout:g} s ({why}); is the node alive? "
+                    "a slower model needs a longer --timeout"
+                )
+            yield from map(_row, batch, answers)
+
+
+def _row(read: VideoFrame, answer: Answer) -> dict[str, Any]:
+    from robo_reward.signals import SIGNALS
+
+    signals = {name: getattr(answer.signals, name) for name in SIGNALS}
+    return {"frame": read.index, "time_s": read.time_s, **signals, "status": answer.status.value}
+
+
+def _check_target(path: Path | None, *, overwrite: bool) -> None:
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} to write {path.name} into")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} is there already; choose another name or add --yes")
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    import io
+
+    if not rows:
+        raise DatasetError("there is nothing to write: no frame was scored")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""Recorded data: episodes, videos, logs of the recorder."""
