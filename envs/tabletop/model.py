@@ -24,8 +24,7 @@ TIMESTEP_S = 0.005
 _HEADER = """
 <mujoco model="tabletop">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="5"
-          iterations="20" ls_iterations="10"/>
+  <option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="2"/>
   <size memory="4M"/>
   <visual>
     <global offwidth="640" offheight="640"/>
@@ -39,16 +38,16 @@ _HEADER = """
     <default class="arm_accent"><geom rgba="0.25 0.27 0.31 1" contype="0" conaffinity="0"/></default>
     <default class="hand"><geom rgba="0.25 0.27 0.31 1" contype="2" conaffinity="1"/></default>
     <default class="finger">
-      <geom rgba="0.12 0.12 0.13 1" friction="2 0.05 0.002" contype="2" conaffinity="1" mass="0.05"/>
+      <geom rgba="0.12 0.12 0.13 1" friction="1.5 0.05 0.002" contype="2" conaffinity="1" mass="0.05"/>
     </default>
-    <default class="arm_joint"><joint damping="8" armature="0.2"/></default>
+    <default class="arm_joint"><joint damping="2" armature="0.2"/></default>
     <default class="finger_joint"><joint damping="8" armature="0.02"/></default>
     <default class="fixture"><geom type="box" rgba="0.62 0.62 0.66 1"/></default>
     <default class="drawer"><geom type="box" rgba="0.80 0.76 0.68 1" mass="0.08"/></default>
     <default class="handle"><geom mass="0.02" friction="1.5 0.02 0.001"/></default>
     <default class="drawer_joint"><joint damping="4" frictionloss="0.8" armature="0.05"/></default>
     <default class="button_joint"><joint damping="2" stiffness="120" armature="0.01"/></default>
-    <default class="lever_joint"><joint damping="0.05" frictionloss="0.06" armature="0.004"/></default>
+    <default class="lever_joint"><joint damping="0.1" frictionloss="0.15" armature="0.004"/></default>
   </default>
   <asset>
     {textures}
@@ -67,6 +66,9 @@ _HEADER = """
     <include file="arm.xml"/>
     {fixture}
   </worldbody>
+  <contact>
+    {excludes}
+  </contact>
   <actuator>
     {actuators}
   </actuator>
@@ -106,7 +108,7 @@ def _objects(count: int) -> str:
             f'<geom name="object_{slot}_cube" type="box" size="{half} {half} {half}" mass="0.08"/>'
             f'<geom name="object_{slot}_ball" type="sphere" size="{half * 1.12}" mass="0.08" '
             'condim="6" friction="1 0.02 0.004"/>'
-            f'<geom name="object_{slot}_cylinder" type="cylinder" size="{half} {half * 1.25}" '
+            f'<geom name="object_{slot}_cylinder" type="cylinder" size="{half} {half}" '
             'mass="0.08"/></body>'
         )
     return "\n".join(lines)
@@ -122,17 +124,30 @@ def _pads() -> str:
 
 def _actuators() -> str:
     joints = ("yaw", "shoulder", "elbow", "wrist_pitch", "wrist_roll", "wrist_tilt")
-    gains = (900, 900, 900, 400, 200, 200)
+    gains = (3000, 3000, 3000, 1200, 600, 600)
     lines = [
         f'<position name="{joint}" joint="arm_{joint}" kp="{kp}" dampratio="1"/>'
         for joint, kp in zip(joints, gains, strict=True)
     ]
     lines += [
         f'<position name="finger_{side}" joint="finger_{side}" kp="400" kv="10" '
-        'forcerange="-8 8" ctrlrange="-0.01 0.045"/>'
+        'forcerange="-14 14" ctrlrange="-0.01 0.045"/>'
         for side in ("left", "right")
     ]
     return "\n".join(lines)
+
+
+def _excludes(fixture: str) -> str:
+    """A moving part never rubs on its own housing; the housings stand still in the world, so that
+    MuJoCo's parent filter does not hold for them.
+    """
+    pairs = {
+        "none": (),
+        "drawer": (("cabinet", "drawer_0"), ("cabinet", "drawer_1"), ("drawer_0", "drawer_1")),
+        "button": (("button_0", "cap_0"), ("button_1", "cap_1")),
+        "lever": (("lever_0", "stick_0"), ("lever_1", "stick_1")),
+    }[fixture]
+    return "\n".join(f'<exclude body1="{a}" body2="{b}"/>' for a, b in pairs)
 
 
 def model_xml(fixture: str) -> str:
@@ -143,6 +158,7 @@ def model_xml(fixture: str) -> str:
         pads=_pads(),
         objects=_objects(SLOTS[fixture]),
         fixture="" if fixture == "none" else f'<include file="{fixture}.xml"/>',
+        excludes=_excludes(fixture),
         actuators=_actuators(),
     )
 

@@ -292,7 +292,7 @@ def camera_pose(camera: CameraSpec) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def rest_height(shape: str) -> float:
     """Height of an object's centre when it stands on the table, metres."""
-    return {"cube": 1.0, "ball": 1.12, "cylinder": 1.25}[shape] * OBJECT_HALF
+    return (1.12 if shape == "ball" else 1.0) * OBJECT_HALF
 
 
 def _tinted(colour: str, tint: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -23,7 +23,7 @@ class Push(Family):
     """Slide an object onto a pad."""
 
     name = "push"
-    max_steps = 50
+    max_steps = 60
 
     def goals(self, spec: SceneSpec) -> list[Goal]:
         """Every object that does not roll with every pad."""

@@ -1,7 +1,7 @@
 """Stack: put an object on top of another.
 
 Task: grasp the named object, carry it over the other one, lower it and let go.
-Randomisation: 2 to 4 objects anywhere on the table; balls neither carry nor are stacked.
+Randomisation: 2 to 4 objects anywhere on the table; balls are not stacked, only cubes carry.
 Success: the object rests on the other one, centres within 2.4 cm horizontally, not held.
 Stages: approach (0 to 0.3), grasp (0.35), lift, carry and lower (to 0.9), let go (1).
 """
@@ -26,9 +26,10 @@ class Stack(Placing):
     name = "stack"
 
     def goals(self, spec: SceneSpec) -> list[Goal]:
-        """Every ordered pair of objects that are not balls."""
+        """Everything that does not roll, on every other cube."""
         flat = [i for i, item in enumerate(spec.objects) if item.shape != "ball"]
-        return [Goal(family=self.name, target=i, place=j) for i in flat for j in flat if i != j]
+        cubes = [j for j in flat if spec.objects[j].shape == "cube"]
+        return [Goal(family=self.name, target=i, place=j) for i in flat for j in cubes if i != j]
 
     def place(self, facts: Facts, spec: SceneSpec, goal: Goal) -> NDArray[np.float64]:
         """On the other object's top."""

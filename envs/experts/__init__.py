@@ -1,0 +1,1 @@
+"""Scripted experts and scripted failures of the table-top suite, and the recording of both."""

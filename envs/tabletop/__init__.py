@@ -1,0 +1,1 @@
+"""The table-top suite: one arm, nine task families, a sentence for each episode."""
