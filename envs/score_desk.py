@@ -1,4 +1,4 @@
-"""The desk where scores are asked for: batches, waiting, retries, and a limit on what is missing."""
+"""The desk where scores are asked for: batches, waiting, retries, and a limit on losses."""
 
 from __future__ import annotations
 
@@ -224,17 +224,10 @@ def match(queries: Sequence[Query | Mark], scores: Sequence[Score]) -> list[Scor
     Raises:
         TransportError: A score names none of the queries.
     """
-    box: dict[tuple[int, int, int], deque[Score]] = defaultdict(deque)
+    box: dict[tuple[int, int, int], list[Score]] = defaultdict(list)
     for score in scores:
         box[(score.identity.env, score.identity.episode, score.identity.step)].append(score)
-    found = []
-    for query in queries:
-        key = (query.env, query.episode, query.step)
-        if box[key]:
-            found.append(box[key].popleft())
-        else:
-            identity = Identity(env=query.env, episode=query.episode, step=query.step)
-            found.append(Score.missing("PEER_LOST", identity=identity, detail="no answer came"))
+    found = [_take(query, box[(query.env, query.episode, query.step)]) for query in queries]
     strangers = [score.identity for rest in box.values() for score in rest]
     if strangers:
         names = [(one.env, one.episode, one.step) for one in strangers[:3]]
@@ -243,6 +236,22 @@ def match(queries: Sequence[Query | Mark], scores: Sequence[Score]) -> list[Scor
             "the source mixes up its callers"
         )
     return found
+
+
+def _take(query: Query | Mark, candidates: list[Score]) -> Score:
+    """Take the score of this query out of those with its name: one per camera where it was split.
+
+    A source that encodes frames again names them anew; then the order is all there is to go by.
+    """
+    if not candidates:
+        identity = Identity(env=query.env, episode=query.episode, step=query.step)
+        return Score.missing("PEER_LOST", identity=identity, detail="no answer came")
+    if isinstance(query, Query) and len(candidates) > 1:
+        frames = tuple(frame.id for frame in query.newest)
+        for place, score in enumerate(candidates):
+            if score.identity.frames == frames:
+                return candidates.pop(place)
+    return candidates.pop(0)
 
 
 def merge_views(scores: Sequence[Score]) -> Score:
