@@ -1,0 +1,464 @@
+"""The rules of the node: what each message does, and that every question ends in one answer."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import msgspec
+
+from robo_reward.client.source import ModelInfo
+from robo_reward.errors import InstructionError
+from robo_reward.frames import Frame
+from robo_reward.protocol.envelope import Buffer, Header, Refusal
+from robo_reward.protocol.handshake import Cancel, Hello, Refused, Welcome, agree, mismatch
+from robo_reward.protocol.payload import FrameRef, oldest_age_s
+from robo_reward.protocol.score import (
+    FramePut,
+    MarkRequest,
+    ScoreReply,
+    ScoreRequest,
+    TaskPut,
+    answer,
+)
+from robo_reward.query import Query
+from robo_reward.signals import OUTAGE, REASONS
+from robo_reward.task import Task
+
+from ..lifecycle import Lifecycle, State
+from .batcher import Batcher
+from .cost import CostModel
+from .sessions import Fingerprint, Job, Limits, Question, Session, Sessions, fingerprint
+from .store import FrameStore
+from .worker import Outcome
+
+logger = logging.getLogger(__name__)
+
+Reply = Callable[[bytes, Header], None]
+"""Sends a header to a routing id."""
+
+
+class Desk:
+    """Takes messages in and gives answers out; only the I/O thread calls it.
+
+    Args:
+        boot: Names this run of the node.
+        life: Life cycle; questions are taken while it is active.
+        batcher: Where questions wait for the model.
+        cost: Says how long a refused client should wait.
+        pool: Where frames are checked and decoded.
+        limits: Bounds.
+        reply: Sends an answer.
+        hand_back: Passes outcomes from other threads to the I/O thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        boot: str,
+        life: Lifecycle,
+        batcher: Batcher,
+        cost: CostModel,
+        pool: Executor,
+        limits: Limits,
+        reply: Reply,
+        hand_back: Callable[[Sequence[Outcome | Failure]], None],
+    ) -> None:
+        self.boot = boot
+        self.counts: Counter[str] = Counter()
+        self.sessions = Sessions(limits)
+        self.store = FrameStore(pool, capacity_bytes=limits.store_bytes)
+        self.info: ModelInfo | None = None
+        self.control_port = 0
+        self.stalled = False
+        self.open_jobs = 0
+        self.open_bytes = 0
+        self._life = life
+        self._batcher = batcher
+        self._cost = cost
+        self._limits = limits
+        self._reply = reply
+        self._hand_back = hand_back
+
+    def on_message(self, routing: bytes, header: Header, parts: Sequence[Buffer]) -> None:
+        """Act on a message of the score socket.
+
+        Raises:
+            Refusal: It cannot be acted on, and is no question that an answer could name.
+        """
+        self.counts[f"in_{type(header).__name__}"] += 1
+        if isinstance(header, Hello):
+            self._greet(routing, header)
+            return
+        session = self._session(routing, header)
+        if isinstance(header, ScoreRequest | MarkRequest):
+            self._ask(routing, session, header, parts)
+        elif session is None:
+            raise Refusal("NOT_READY", "unknown session, say hello first")
+        elif isinstance(header, FramePut):
+            for ref in header.frames:
+                self.store.put(ref, _part(ref, parts))
+        elif isinstance(header, TaskPut):
+            self._put_task(session, header, parts)
+
+    def cancel(self, cancel: Cancel) -> None:
+        """Forget the questions that nobody waits for any more."""
+        session = self.sessions.find(cancel.session)
+        for seq in cancel.seqs if session is not None else ():
+            job = session.jobs.get(seq) if session is not None else None
+            if job is not None:
+                self.counts["cancelled"] += 1
+                self._close(job)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Answer a question with its score."""
+        job = outcome.job
+        if job.dropped:
+            self.counts["discarded"] += 1
+            return
+        made = answer(job.question, outcome.score, boot=self.boot)
+        self._finish(job, _with(made, batch=outcome.batch, decode_s=job.decode_s))
+
+    def failure(self, failure: Failure) -> None:
+        """Answer a question whose frames or task turned out not to be what they claimed."""
+        if failure.job.dropped:
+            return
+        error = failure.error
+        if isinstance(error, Refusal):
+            self._refuse(failure.job, error.reason, error.detail)
+        else:
+            logger.error("preparing a request failed", exc_info=error)
+            self._refuse(failure.job, "BAD_PAYLOAD", "the frames of the request cannot be used")
+
+    def refuse_all(self, reason: str, detail: str) -> None:
+        """Answer every open question with a refusal."""
+        for session in self.sessions.all():
+            for job in list(session.jobs.values()):
+                self._tell(job, reason, detail)
+
+    def tick(self, now_s: float) -> None:
+        """Forget clients that are gone, and answer what outlived its deadline unseen."""
+        for session in self.sessions.silent(now_s):
+            self.counts["sessions_lost"] += 1
+            logger.info("client %s is gone", session.id)
+            for job in list(session.jobs.values()):
+                self._close(job)
+        for session in self.sessions.all():
+            for job in list(session.jobs.values()):
+                if now_s > job.deadline_s:
+                    self._tell(job, "DEADLINE", f"no answer in {now_s - job.arrived_s:.3f} s")
+
+    # -- clients and tasks -----------------------------------------------------------------------
+
+    def _greet(self, routing: bytes, hello: Hello) -> None:
+        minor = agree(hello)
+        if minor is None:
+            raise Refusal("VERSION", mismatch(hello))
+        if self._life.state is not State.ACTIVE or self.info is None:
+            raise self._not_active()
+        session = self.sessions.greet(hello, routing)
+        if session is None:
+            raise Refusal("BUSY", f"{len(self.sessions)} clients, no more are taken")
+        self._reply(
+            routing,
+            Welcome(
+                session=session.id,
+                boot=self.boot,
+                minor=minor,
+                window=session.window,
+                control=self.control_port,
+                model=self.info.model,
+                prompt=self.info.prompt,
+                calibration=self.info.calibration,
+                signals=self.info.signals,
+                max_views=self.info.max_views,
+                goal_image=self.info.goal_image,
+            ),
+        )
+
+    def _not_active(self) -> Refusal:
+        state = self._life.state
+        if state in (State.DRAINING, State.FINALIZED):
+            return Refusal("DRAINING", "the node is shutting down")
+        return Refusal("NOT_READY", f"the node is {state.value}")
+
+    def _session(self, routing: bytes, header: Header) -> Session | None:
+        session = self.sessions.find(getattr(header, "session", ""))
+        if session is None or session.routing != routing:
+            return None  # another connection may not speak for a session before it says hello
+        session.heard_s = time.monotonic()
+        return session
+
+    def _put_task(self, session: Session, put: TaskPut, parts: Sequence[Buffer]) -> None:
+        refs = [put.goal] if put.goal is not None else []
+        try:
+            known = [*self._frames(refs, parts), *self._known(put.demo)]
+        except Missing as missing:
+            # Told to whoever asks about this task: the question names what must come again.
+            failed: Future[Task] = Future()
+            failed.set_exception(missing)
+            session.tasks[put.key] = failed
+            return
+        task: Future[Task] = Future()
+        gather(known, functools.partial(_make_task, put, task))
+        session.tasks[put.key] = task
+        session.tasks.move_to_end(put.key)
+        while len(session.tasks) > self._limits.tasks:
+            session.tasks.popitem(last=False)
+
+    # -- questions -------------------------------------------------------------------------------
+
+    def _ask(
+        self, routing: bytes, session: Session | None, ask: Question, parts: Sequence[Buffer]
+    ) -> None:
+        if session is None or ask.boot != self.boot:
+            # Meant for an earlier run of the node, or for nobody: it is not executed here.
+            self.counts["refused_NOT_READY"] += 1
+            made = _refusal(ask, self.boot, "NOT_READY", "unknown session, say hello first")
+            self._reply(routing, made)
+            return
+        try:
+            self._admit(session, ask, parts)
+        except Missing as missing:
+            made = _refusal(ask, self.boot, "NEED_FRAMES", "send these frames again")
+            self._answer(session, _with(made, need=missing.frames[:128]))
+        except Refusal as refusal:
+            made = _refusal(ask, self.boot, refusal.reason, refusal.detail)
+            self._answer(session, _with(made, retry_after_s=self._retry_after(refusal.reason)))
+
+    def _admit(self, session: Session, ask: Question, parts: Sequence[Buffer]) -> None:
+        mark = fingerprint(ask)
+        known = session.replies.get(ask.seq)
+        if known is not None:
+            self._same(known[1], mark, ask)
+            self.counts["duplicates"] += 1
+            self._answer(session, _with(known[2], attempt=ask.attempt))
+            return
+        job = session.jobs.get(ask.seq)
+        if job is not None:
+            self._same(fingerprint(job.question), mark, ask)
+            self.counts["duplicates"] += 1
+            job.question = ask
+            job.told = False
+            job.deadline_s = max(job.deadline_s, time.monotonic() + ask.budget_s)
+            return
+        self._check_open(session)
+        if isinstance(ask, MarkRequest):
+            raise Refusal("NO_FRAME", "this node reads no cameras; send the frames in a query")
+        self._admit_query(session, ask, parts)
+
+    def _same(self, first: Fingerprint, second: Fingerprint, ask: Question) -> None:
+        if first != second:
+            raise Refusal("BAD_HEADER", f"seq {ask.seq} was used for another question")
+
+    def _check_open(self, session: Session) -> None:
+        if self._life.state is not State.ACTIVE:
+            raise self._not_active()
+        if self.stalled:
+            raise Refusal("STALLED", "the model does not answer")
+        if len(session.jobs) >= session.window:
+            raise Refusal("BUSY", f"{len(session.jobs)} requests of this client are open")
+        if self.open_jobs >= self._limits.queue or self.open_bytes >= self._limits.queue_bytes:
+            raise Refusal("BUSY", f"{self.open_jobs} requests are open")
+
+    def _admit_query(self, session: Session, ask: ScoreRequest, parts: Sequence[Buffer]) -> None:
+        views = self.info.max_views if self.info is not None else 1
+        if len(ask.newest) > views or len(ask.reference) not in (0, len(ask.newest)):
+            raise Refusal(
+                "BAD_HEADER",
+                f"{len(ask.newest)} newest and {len(ask.reference)} reference frames; the model "
+                f"takes at most {views}, and as many reference frames or none",
+            )
+        task = session.tasks.get(ask.task)
+        frames = self._frames([*ask.newest, *ask.reference], parts)
+        if task is None:
+            raise Refusal("TASK_UNKNOWN", "the task of this request was not put, or forgotten")
+        if task.done() and (error := task.exception()) is not None:
+            del session.tasks[ask.task]
+            raise error
+        session.tasks.move_to_end(ask.task)
+        now = time.monotonic()
+        job = Job(
+            question=ask,
+            session=session,
+            arrived_s=now,
+            deadline_s=now + ask.budget_s,
+            age_s=oldest_age_s(ask.newest),
+            size=sum(ref.shape[0] * ref.shape[1] * 3 for ref in [*ask.newest, *ask.reference]),
+        )
+        self._open(job)
+        gather([task, *frames], functools.partial(self._prepared, job, len(ask.newest)))
+
+    def _prepared(
+        self, job: Job, newest: int, values: list[object], error: BaseException | None
+    ) -> None:
+        """Pass a job on once its frames are decoded; runs in whichever thread was last."""
+        if error is not None:
+            self._hand_back([Failure(job, error)])
+            return
+        task, *frames = values
+        ask = job.question
+        if not isinstance(task, Task):
+            return
+        images = [frame for frame in frames if isinstance(frame, Frame)]
+        job.query = Query(
+            task=task,
+            newest=tuple(images[:newest]),
+            reference=tuple(images[newest:]),
+            env=ask.env,
+            episode=ask.episode,
+            step=ask.step,
+        )
+        job.decode_s = time.monotonic() - job.arrived_s
+        self._batcher.put(job)
+
+    def _frames(self, refs: Sequence[FrameRef], parts: Sequence[Buffer]) -> list[Future[Frame]]:
+        for ref in refs:
+            if ref.part >= 0:
+                self.store.put(ref, _part(ref, parts))
+        return self._known([ref.id for ref in refs])
+
+    def _known(self, ids: Sequence[str]) -> list[Future[Frame]]:
+        found = {frame_id: self.store.get(frame_id) for frame_id in ids}
+        lacking = tuple(frame_id for frame_id, frame in found.items() if frame is None)
+        if lacking:
+            raise Missing(lacking)
+        return [frame for frame_id in ids if (frame := found[frame_id]) is not None]
+
+    # -- the end of a question -------------------------------------------------------------------
+
+    def _open(self, job: Job) -> None:
+        job.session.jobs[job.question.seq] = job
+        self.open_jobs += 1
+        self.open_bytes += job.size
+
+    def _close(self, job: Job) -> None:
+        if job.dropped:
+            return
+        job.dropped = True
+        job.session.jobs.pop(job.question.seq, None)
+        self.open_jobs -= 1
+        self.open_bytes -= job.size
+
+    def _tell(self, job: Job, reason: str, detail: str) -> None:
+        """Refuse a job, but keep one that the model has: its answer may still serve a retry."""
+        if not job.running:
+            self._refuse(job, reason, detail)
+        elif not job.told:
+            job.told = True
+            self._answer(job.session, _refusal(job.question, self.boot, reason, detail))
+
+    def _refuse(self, job: Job, reason: str, detail: str) -> None:
+        made = _refusal(job.question, self.boot, reason, detail)
+        self._finish(job, _with(made, retry_after_s=self._retry_after(reason)))
+
+    def _finish(self, job: Job, made: ScoreReply) -> None:
+        self._close(job)
+        if REASONS[made.reason] not in OUTAGE:  # what passes by itself may end otherwise next time
+            asked = fingerprint(job.question)
+            job.session.remember(made, asked, limits=self._limits)
+        if not job.told:
+            self._answer(job.session, made)
+
+    def _answer(self, session: Session, made: ScoreReply) -> None:
+        self.counts[f"out_{made.reason}"] += 1
+        self._reply(session.routing, made)
+
+    def _retry_after(self, reason: str) -> float:
+        if reason != "BUSY":
+            return 0.0
+        return self._cost.predict(max(1, len(self._batcher)))
+
+
+class Missing(Exception):
+    """Frames that the node does not have."""
+
+    def __init__(self, frames: tuple[str, ...]) -> None:
+        super().__init__(f"{len(frames)} frames are not here")
+        self.frames = frames
+
+
+class Failure:
+    """A job whose frames or task could not be made."""
+
+    def __init__(self, job: Job, error: BaseException) -> None:
+        self.job = job
+        self.error = error
+
+
+def gather(
+    futures: Sequence[Future[Any]],
+    then: Callable[[list[object], BaseException | None], None],
+) -> None:
+    """Call ``then`` with all results, or the first error, once every future is done."""
+    left = len(futures)
+    lock = threading.Lock()
+
+    def count(_: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left:
+                return
+        error = next((one.exception() for one in futures if one.exception()), None)
+        then([] if error else [one.result() for one in futures], error)
+
+    if not futures:
+        then([], None)
+    for future in futures:
+        future.add_done_callback(count)
+
+
+def _make_task(
+    put: TaskPut, task: Future[Task], values: list[object], error: BaseException | None
+) -> None:
+    if error is not None:
+        task.set_exception(error)
+        return
+    frames = [frame for frame in values if isinstance(frame, Frame)]
+    goal = frames.pop(0) if put.goal is not None else None
+    try:
+        made = Task(instruction=put.instruction, goal=goal, demo=tuple(frames), stage=put.stage)
+    except InstructionError as wrong:
+        task.set_exception(Refusal("BAD_HEADER", str(wrong)[:200]))
+        return
+    if made.key == put.key:
+        task.set_result(made)
+    else:
+        task.set_exception(Refusal("BAD_HEADER", "the key of the task is not that of its parts"))
+
+
+def _part(ref: FrameRef, parts: Sequence[Buffer]) -> bytes:
+    if not 0 <= ref.part < len(parts):
+        raise Refusal("BAD_PAYLOAD", f"part {ref.part} of {len(parts)}")
+    return bytes(parts[ref.part])
+
+
+def _refusal(ask: Question, boot: str, reason: str, detail: str) -> ScoreReply:
+    return ScoreReply(
+        session=ask.session,
+        boot=boot,
+        seq=ask.seq,
+        attempt=ask.attempt,
+        env=ask.env,
+        episode=ask.episode,
+        step=ask.step,
+        reason=reason,
+        detail=detail[:256],
+    )
+
+
+def _with(reply: ScoreReply, **changes: object) -> ScoreReply:
+    changed: ScoreReply = msgspec.structs.replace(reply, **changes)
+    return changed
+
+
+def refused(refusal: Refusal, *, boot: str) -> Refused:
+    """Make the answer to a message that was not taken."""
+    return Refused(reason=refusal.reason, detail=refusal.detail[:256], boot=boot)

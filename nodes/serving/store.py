@@ -1,0 +1,82 @@
+"""The frames that a node has, by content hash: checked and decoded off the I/O thread, bounded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from robo_reward.frames import Frame
+from robo_reward.protocol.envelope import Refusal
+from robo_reward.protocol.payload import FrameRef, check_frame, restore
+
+LOADING_LIMIT = 512
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A frame that is there or being decoded, and what it weighs in bytes."""
+
+    frame: Future[Frame]
+    size: int
+
+
+class FrameStore:
+    """Keeps the frames used last. Only the I/O thread calls it.
+
+    Args:
+        pool: Where frames are checked and decoded.
+        capacity_bytes: Pixels and compressed bytes that are kept.
+    """
+
+    def __init__(self, pool: Executor, *, capacity_bytes: int = 256 * 1024 * 1024) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.size_bytes = 0
+        self.decoded = 0
+        self._pool = pool
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+        self._loading: deque[Future[Frame]] = deque()
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._slots)
+
+    def put(self, ref: FrameRef, data: bytes) -> Future[Frame]:
+        """Take a frame in; bytes of one that is there already are ignored.
+
+        Raises:
+            Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD`` by the look of it, ``BUSY`` when too many
+                frames wait to be decoded.
+        """
+        known = self.get(ref.id)
+        if known is not None:
+            return known
+        check_frame(ref.shape, ref.encoding, data)
+        while self._loading and self._loading[0].done():
+            self._loading.popleft()
+        if len(self._loading) >= LOADING_LIMIT:
+            raise Refusal("BUSY", f"{len(self._loading)} frames wait to be decoded")
+        self.decoded += 1
+        frame = self._pool.submit(restore, ref, data)
+        self._loading.append(frame)
+        pixels = ref.shape[0] * ref.shape[1] * 3
+        slot = Slot(frame, pixels if ref.encoding == "rgb8" else pixels + len(data))
+        self._slots[ref.id] = slot
+        self.size_bytes += slot.size
+        while self.size_bytes > self.capacity_bytes and len(self._slots) > 1:
+            self._drop(next(iter(self._slots)))
+        return frame
+
+    def get(self, frame_id: str) -> Future[Frame] | None:
+        """Return a frame, perhaps still being decoded, or ``None``."""
+        slot = self._slots.get(frame_id)
+        if slot is None:
+            return None
+        if slot.frame.done() and slot.frame.exception() is not None:
+            self._drop(frame_id)  # what it claimed to be was not true; the next bytes may be right
+            return None
+        self._slots.move_to_end(frame_id)
+        return slot.frame
+
+    def _drop(self, frame_id: str) -> None:
+        self.size_bytes -= self._slots.pop(frame_id).size
