@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -29,15 +31,31 @@ def parse(name: str, verb: type[Common], args: list[str]) -> Common:
     """
     config = _config_path(args)
     default: Any = tyro.MISSING_NONPROP if config is None else _from_file(verb, config)
-    command: Common = tyro.cli(
-        verb,
-        prog=f"robo-reward {name}",
-        description=_description(verb),
-        args=args,
-        default=default,
-        config=(tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone),
-    )
+    try:
+        command: Common = tyro.cli(
+            verb,
+            prog=f"robo-reward {name}",
+            description=_description(verb),
+            args=args,
+            default=default,
+            config=(tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone),
+        )
+    except SystemExit as stop:
+        if stop.code:
+            _hint(verb, args)
+        raise
     return command
+
+
+def _hint(verb: type[Common], args: list[str]) -> None:
+    # tyro suggests a name for an unknown flag, but not while a required one is missing: just when
+    # it is the required one that was typed wrongly.
+    needed = ["--" + f.name.replace("_", "-") for f in fields(verb) if _default(f) is tyro.MISSING]
+    for arg in args:
+        flag = arg.partition("=")[0]
+        close = difflib.get_close_matches(flag, needed, n=1, cutoff=0.7)
+        if flag.startswith("--") and close and flag not in needed:
+            sys.stderr.write(f"{flag}: did you mean {close[0]}?\n")
 
 
 def _description(verb: type[Common]) -> str:
