@@ -1,0 +1,268 @@
+"""What travels on a stream: beats of a consumer one way; frames, states and events the other.
+
+A source binds, consumers connect. A consumer says in every beat up to which item it may be sent
+(``until``: its credit) and which it has (``received``), so a lost beat mends itself with the next.
+Items are numbered per consumer: ``index`` 1, 2, 3 … counts what was sent to it, and ``dropped``
+says how many it was not sent since the item before.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+import simplejpeg
+
+from robo_reward.frames import Encoding, Frame, FrameHeader, content_hash
+from robo_reward.signals import Score
+
+from .envelope import Buffer, Codec, Count, Hash, Header, Name, Nanoseconds, Refusal, Session, Short
+
+MAX_PIXELS = 1920 * 1080
+MAX_PIXELS_PER_BYTE = 100
+"""A JPEG that claims more pixels a byte is a bomb: a black image has about 60."""
+MAX_WINDOW = 4096
+
+Mode = Literal["newest", "auto", "lossless"]
+"""What a consumer wants: the newest item only, every item, or what the source thinks right."""
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
+Clock = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+"""Names the clocks of one boot of one machine: stamps compare exactly where it is the same."""
+
+
+class Tag(msgspec.Struct, frozen=True, kw_only=True):
+    """Which transition an item belongs to; the numbers are those of a query or mark.
+
+    Attributes:
+        env: Index of the environment within the client.
+        episode: Number of the episode.
+        step: Number of the transition; 0 is the state of the reset.
+    """
+
+    env: Count = 0
+    episode: Count = 0
+    step: Count = 0
+
+
+class Beat(Header, frozen=True, kw_only=True, tag="beat"):
+    """A consumer's heartbeat, acknowledgement, credit and first half of a clock sample.
+
+    Attributes:
+        session: The consumer, the same over reconnections.
+        name: What to call it in a table.
+        mode: Which items it wants.
+        window: Items that it can hold when it may not miss any.
+        boot: The source that ``received`` and ``until`` refer to; empty before the first pong.
+        received: Index of the last item that arrived.
+        until: Index of the last item that may be sent.
+        sent_wall_ns: Wall clock of the consumer when this beat left.
+        sent_mono_ns: Its monotonic clock then.
+    """
+
+    session: Session
+    name: Name
+    mode: Mode
+    sent_wall_ns: Nanoseconds
+    sent_mono_ns: Nanoseconds
+    window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)] = 1
+    boot: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    received: Count = 0
+    until: Count = 0
+
+
+class Pong(Header, frozen=True, kw_only=True, tag="pong"):
+    """The source's answer to a beat: who it is, and the other half of the clock sample.
+
+    Attributes:
+        boot: The source process; another value means that it was restarted and counts from 1.
+        topic: Resolved name of the stream.
+        content: What its items are.
+        lossless: Whether this consumer is sent every item.
+        clock: Names the clocks of the source's machine.
+        sent_wall_ns: Copied from the beat.
+        sent_mono_ns: Copied from the beat.
+        received_wall_ns: Wall clock of the source when the beat arrived.
+        replied_wall_ns: Wall clock of the source when this left.
+    """
+
+    boot: Session
+    topic: Name
+    content: Literal["frame", "scene", "event"]
+    lossless: bool
+    clock: Clock
+    sent_wall_ns: Nanoseconds
+    sent_mono_ns: Nanoseconds
+    received_wall_ns: Nanoseconds
+    replied_wall_ns: Nanoseconds
+
+
+class Item(Header, frozen=True, kw_only=True):
+    """Base of what a source sends.
+
+    Attributes:
+        mono_ns: Monotonic clock at capture, nanoseconds.
+        wall_ns: Wall clock at capture, nanoseconds since the epoch.
+        clock: The machine whose clocks these are.
+        index: Number of the item among those sent to this consumer.
+        dropped: Items that this consumer was not sent since the one before.
+        age_ns: Age when it was sent, on the sender's clock: free of skew.
+    """
+
+    mono_ns: Nanoseconds
+    wall_ns: Nanoseconds
+    clock: Clock
+    index: Count = 0
+    dropped: Count = 0
+    age_ns: Nanoseconds = 0
+
+
+class FrameItem(Item, frozen=True, kw_only=True, tag="frame"):
+    """One frame; its bytes are the only part.
+
+    Attributes:
+        camera: Name of the camera.
+        sequence: Counts up by one for every frame the camera gave.
+        id: Content hash.
+        encoding: ``"rgb8"`` or ``"jpeg"``.
+        shape: ``(height, width, 3)`` pixels.
+        tag: The transition, where a simulator's scene is rendered.
+    """
+
+    camera: Name
+    sequence: Count
+    id: Hash
+    encoding: Encoding
+    shape: tuple[Side, Side, Literal[3]]
+    tag: Tag | None = None
+
+
+class SceneItem(Item, frozen=True, kw_only=True, tag="scene"):
+    """One state of a simulator's scene; parts: the state, and at a reset the scene's make-up.
+
+    Attributes:
+        scene: Gymnasium id, to be compared with the id that the camera node was told; never opened.
+        tag: The transition whose state this is.
+        reset: Whether a new episode begins; the second part is then ``scene_config()``.
+    """
+
+    scene: Name
+    tag: Tag
+    reset: bool = False
+
+
+class ActionEvent(Item, frozen=True, kw_only=True, tag="action"):
+    """An action was sent to the robot; the only part is ``(A,) float32``, little-endian."""
+
+    tag: Tag
+
+
+class ScoreEvent(Item, frozen=True, kw_only=True, tag="score"):
+    """A score was given to the learner."""
+
+    score: Score
+
+
+class StartEvent(Item, frozen=True, kw_only=True, tag="start"):
+    """An episode begins.
+
+    Attributes:
+        tag: Its numbers; ``step`` is 0.
+        instruction: What the robot was asked to do.
+        meta: Plain values that the recorder keeps.
+    """
+
+    tag: Tag
+    instruction: Annotated[str, msgspec.Meta(max_length=2048)]
+    meta: dict[Name, str | int | float | bool | None] = msgspec.field(default_factory=dict)
+
+
+class EndEvent(Item, frozen=True, kw_only=True, tag="end"):
+    """An episode is over.
+
+    Attributes:
+        tag: Its numbers; ``step`` is that of the last state.
+        success: The truth, where somebody knows it.
+        reason: ``terminated``, ``truncated``, ``stopped``, ….
+    """
+
+    tag: Tag
+    success: bool | None = None
+    reason: Short = ""
+
+
+Event = ActionEvent | ScoreEvent | StartEvent | EndEvent
+
+BEATS: Codec[Beat] = Codec(Beat)
+"""What a source reads."""
+ITEMS: Codec[Header] = Codec(
+    Pong, FrameItem, SceneItem, ActionEvent, ScoreEvent, StartEvent, EndEvent
+)
+"""What a consumer reads."""
+
+
+def frame_item(frame: Frame, *, clock: str, tag: Tag | None = None) -> FrameItem:
+    """Make the header under which a frame travels."""
+    header = frame.header
+    return FrameItem(
+        camera=header.camera,
+        sequence=header.sequence,
+        mono_ns=header.mono_ns,
+        wall_ns=header.wall_ns,
+        id=header.id,
+        encoding=header.encoding,
+        shape=(header.shape[0], header.shape[1], 3),
+        clock=clock,
+        tag=tag,
+    )
+
+
+def frame_of(item: FrameItem, data: Buffer) -> Frame:
+    """Make the frame that arrived, after its bytes were checked against its header.
+
+    Raises:
+        Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``; nothing was decoded.
+    """
+    pixels = bytes(data) if isinstance(data, bytearray) else data
+    check_pixels(pixels, encoding=item.encoding, shape=item.shape)
+    if content_hash(pixels, encoding=item.encoding, shape=item.shape) != item.id:
+        raise Refusal("BAD_PAYLOAD", f"frame {item.sequence} is not what its hash says")
+    header = FrameHeader(
+        camera=item.camera,
+        sequence=item.sequence,
+        mono_ns=item.mono_ns,
+        wall_ns=item.wall_ns,
+        id=item.id,
+        encoding=item.encoding,
+        shape=item.shape,
+    )
+    return Frame(header, pixels)
+
+
+def check_pixels(
+    data: bytes | memoryview, *, encoding: Encoding, shape: tuple[int, int, int]
+) -> None:
+    """Refuse bytes that would cost too much to decode or are not what their header says.
+
+    Only the header of a JPEG is read here: 600 bytes can claim gigabytes.
+
+    Raises:
+        Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``.
+    """
+    height, width, _ = shape
+    size = memoryview(data).nbytes
+    if height * width > MAX_PIXELS:
+        raise Refusal("TOO_LARGE", f"frame of {width}x{height}, at most {MAX_PIXELS} pixels")
+    if encoding == "rgb8":
+        if size != height * width * 3:
+            raise Refusal("BAD_PAYLOAD", f"rgb8 frame of {width}x{height} has {size} bytes")
+        return
+    try:
+        real_height, real_width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise Refusal("BAD_PAYLOAD", f"not a JPEG: {error}") from error
+    if (real_height, real_width) != (height, width):
+        text = f"JPEG is {real_width}x{real_height}, its header says {width}x{height}"
+        raise Refusal("BAD_PAYLOAD", text)
+    if height * width > MAX_PIXELS_PER_BYTE * size:
+        raise Refusal("BAD_PAYLOAD", f"{size} bytes claim to be {width}x{height} pixels")
