@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,18 +60,27 @@ def test_no_module_is_a_drawer() -> None:
     assert [path for path in modules() if path.name in drawers] == []
 
 
-def test_no_pickle() -> None:
-    found = []
+def imports() -> Iterator[tuple[str, str]]:
+    """``file:line`` and the top-level package of each absolute import."""
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
-            if {name.partition(".")[0] for name in names} & {"pickle", "cloudpickle", "dill"}:
-                found.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
-    assert found == []
+            for name in names:
+                place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+                yield place, name.partition(".")[0]
+
+
+def test_no_pickle() -> None:
+    assert [place for place, name in imports() if name in {"pickle", "cloudpickle", "dill"}] == []
+
+
+def test_folders_are_imported_through_the_package() -> None:
+    folders = {"envs", "nodes", "policies", "assets"}
+    assert [place for place, name in imports() if name in folders] == []
 
 
 def test_no_machine_paths() -> None:
