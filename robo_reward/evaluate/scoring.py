@@ -22,7 +22,7 @@ from robo_reward.task import Task
 Views = tuple[Frame, ...]
 
 STRIP = 8
-"""Frames of a film strip, and of a clip that is asked about with a false instruction."""
+"""Frames of a film strip, and those that are asked about with a false instruction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,8 @@ class EpisodeScores:
         forward: Signals of every frame against the one before it, ``(T,)`` each.
         backward: ``(T,)`` progress of the clip played backwards, in playing order; empty if not
             asked.
-        wrong: False instruction → ``(min(T, 8),)`` progress at frames spread evenly to the last.
+        wrong: False instruction → ``(n,)`` progress at ``wrong_places``.
+        wrong_places: ``(n,) int`` frames, the last one among them.
         pair_starts: ``(n,) int`` reference frame of each pair, chronological.
         pair_ends: ``(n,) int`` newest frame of each pair.
         pair_delta: ``(n,)`` predicted change of each pair.
@@ -83,6 +84,7 @@ class EpisodeScores:
     forward: ScoreArrays
     backward: NDArray[np.float32]
     wrong: dict[str, NDArray[np.float32]]
+    wrong_places: NDArray[np.int64]
     pair_starts: NDArray[np.int64]
     pair_ends: NDArray[np.int64]
     pair_delta: NDArray[np.float32]
@@ -121,6 +123,11 @@ class Asker:
         return self.model.info().model
 
     @property
+    def history(self) -> bool:
+        """Whether the model looks at earlier frames, so that a clip must be played in full."""
+        return isinstance(self.model, RewardModel) and self.model.capabilities.history > 0
+
+    @property
     def calibration_id(self) -> str:
         """Id of the calibration that the model answers with."""
         if isinstance(self.model, RewardModel):
@@ -152,7 +159,8 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
 
     Frames are made once and shared by all the queries, so that a model encodes each one once.
     Every pass through the episode has an episode number of its own, in the order in which it would
-    be played: a source that keeps state per episode sees honest clips.
+    be played, and every query the step and reference of its frame: a model that counts steps or
+    keeps state per episode gains nothing from how it is asked.
 
     Args:
         asker: The model.
@@ -168,10 +176,10 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
     if asker.options.reverse:
         backward = asker.ask(_clip(views[::-1], task, clip=clips + 1)).progress
     wrong = {}
-    short = [views[i] for i in strip_places(len(views))]
+    places = np.arange(len(views)) if asker.history else strip_places(len(views))
     for index, text in enumerate(false_instructions(episode)[: asker.options.mismatches]):
-        queries = _clip(short, Task(instruction=text), clip=clips + 10 + index)
-        wrong[text] = asker.ask(queries).progress
+        queries = _clip(views, Task(instruction=text), clip=clips + 10 + index)
+        wrong[text] = asker.ask([queries[place] for place in places]).progress
     starts, ends = pair_places(len(views), count=asker.options.pairs)
     pairs = asker.ask(_pairs(views, task, ends, starts, clip=clips + 2))
     swapped = asker.ask(_pairs(views, task, starts, ends, clip=clips + 3))
@@ -179,6 +187,7 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
         forward=forward,
         backward=backward,
         wrong=wrong,
+        wrong_places=places,
         pair_starts=starts,
         pair_ends=ends,
         pair_delta=pairs.progress_delta,

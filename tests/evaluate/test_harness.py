@@ -67,6 +67,7 @@ def test_a_clock_is_found_out() -> None:
     assert figures["direction_accuracy"] == pytest.approx(0.5)
     assert figures["falling_f1"] == 0.0
     assert figures["antisymmetry_error"] == pytest.approx(2.0)
+    assert figures["mismatch_drop"] == 0.0
 
 
 def test_ignoring_language_drops_nothing() -> None:
