@@ -148,19 +148,23 @@ class RewardSession:
             for place, entry in enumerate(now.values()):
                 entry.batch, entry.place = batch, place
 
-    def drain(self, *, wait: Wait | None = None) -> list[RewardRecord]:
+    def drain(
+        self, *, wait: Wait | None = None, envs: Sequence[int] | None = None
+    ) -> list[RewardRecord]:
         """Return the rewards that are final now, each transition once, in order per environment.
 
         Args:
             wait: ``all``: for everything that was submitted; ``previous``: for what was submitted
                 before the last ``flush``; ``ready``: for nothing. That of the mode when ``None``.
+            envs: Which environments; all when ``None``.
 
         Raises:
             RewardLost: Scores stayed away for too long, or too many of them.
         """
         policy = wait or WAITS[self.config.mode]
         records: list[RewardRecord] = []
-        for queue in self._queues:
+        for env in range(len(self._queues)) if envs is None else envs:
+            queue = self._queues[env]
             while queue and self._may_settle(queue, policy):
                 records += self._settle(queue.popleft())
         return records

@@ -174,7 +174,9 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, *self._answer(key, facts, self.session.drain())
 
     def set_task(self, instruction: Instruction, *, goal: Goal = None) -> None:
-        """Change what the robot should do, from the next step on; ``None``: as the environment says.
+        """Change what the robot should do, from the next step on.
+
+        ``None`` goes back to what the environment says.
 
         The state that was scored last is scored again under the new task, so that no difference is
         ever taken between two tasks.
