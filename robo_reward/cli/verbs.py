@@ -6,5 +6,10 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "doctor": ("robo_reward.cli.doctor", "Doctor", "what works on this machine"),
     "models": ("robo_reward.cli.models", "Models", "which reward models there are, and their cost"),
     "score": ("robo_reward.cli.score", "Score", "the signals of one video"),
+    "eval-reward": (
+        "robo_reward.cli.eval_reward",
+        "EvalReward",
+        "figures of reward models on episodes with truth, and a report",
+    ),
 }
 """Name → (module, class, one line of help), in the order of the help."""

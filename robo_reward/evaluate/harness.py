@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from robo_reward.client.source import Source
 from robo_reward.datasets.episode import Episode
-from robo_reward.errors import DatasetError
+from robo_reward.errors import DatasetError, RewardLost
 from robo_reward.models.base import RewardModel
 
 from .bootstrap import Estimate, Table, estimate, take
@@ -141,6 +141,7 @@ def evaluate(
     Raises:
         ValueError: No model was given.
         DatasetError: There are no episodes, or one lacks a camera.
+        RewardLost: A source answered nothing about a whole episode.
     """
     if not models:
         raise ValueError("models must hold at least one model")
@@ -174,6 +175,12 @@ class _Run:
         start = time.perf_counter()
         scores = score_episode(self.asker, episode, number=number)
         self.seconds += time.perf_counter() - start
+        if sum(scores.missing.values()) == scores.queries:
+            # Going on would only wait out one time-out after the other.
+            raise RewardLost(
+                f"{self.name} answered none of {scores.queries} queries ({scores.missing}); "
+                "is the node alive? a slower model needs a longer time-out"
+            )
         self.frames += len(episode)
         family = str(episode.meta.get("family", "all"))
         group = self.groups.setdefault(family, len(self.groups))

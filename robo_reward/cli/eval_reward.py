@@ -1,0 +1,173 @@
+"""``robo-reward eval-reward``: the figures of a reward model on episodes with truth."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from robo_reward.errors import ConfigError
+
+from .common import Result, Saving
+from .console import table
+from .output import environment
+
+if TYPE_CHECKING:
+    from robo_reward.client import Source
+    from robo_reward.evaluate import EvalOptions, EvalResult
+    from robo_reward.models import RewardModel
+
+FILE_ONLY = ("families", "kinds")
+"""Parts of the result that stand in metrics.json but not in the line on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReward(Saving):
+    """Score episodes whose truth is known with one or more reward models.
+
+    Writes metrics.json and report.html: order and reversal of progress, success AUC, false
+    instructions, direction, ranking, the done gate and its calibration, each with a 95 % interval.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "robo-reward eval-reward --model compact --suite tabletop --split unseen --json",
+        "robo-reward eval-reward --model compact outputs/train-reward/mine --episodes 400",
+        "robo-reward eval-reward --node tcp://gpu:5601 --families push lift --episodes 50",
+    )
+
+    model: tuple[str, ...] = ("compact",)
+    """Names, folders or hub ids of the models, side by side; not used with --node."""
+    node: str | None = None
+    """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    suite: str = "tabletop"
+    """Where the episodes come from."""
+    split: str = "unseen"
+    """Which of them: unseen, seen, train or paraphrase."""
+    families: tuple[str, ...] = ()
+    """Task families to take; all of them when not given."""
+    episodes: int = 200
+    """How many episodes, families in turn."""
+    seed: int = 0
+    """Number of the set within the split; also seeds the bootstrap."""
+    renderer: Literal["gl", "rays"] = "gl"
+    """How the suite draws its images; rays needs no OpenGL."""
+    mismatches: int = 3
+    """False instructions asked about per episode."""
+    resamples: int = 1000
+    """Bootstrap resamples over episodes; 0 gives no intervals."""
+    batch_size: int = 64
+    """Queries per call of the model."""
+    device: str = "auto"
+    """Where the models run: auto, cpu, cuda or mps."""
+    timeout: float = 60.0
+    """Give up on a batch after this many seconds without an answer."""
+
+    def run(self) -> Result:
+        """Record, score, compute and write."""
+        from robo_reward.evaluate import evaluate
+        from robo_reward.evaluate.page import write_eval_report
+        from robo_reward.evaluate.suites import open_suite
+
+        options = self._options()
+        episodes = open_suite(
+            self.suite,
+            split=self.split,
+            episodes=self.episodes,
+            seed=self.seed,
+            families=self.families,
+            renderer=self.renderer,
+        )
+        with contextlib.ExitStack() as stack:
+            models = self._open_models(stack)
+            out = stack.enter_context(self.open_output("_".join([*models, self.split])))
+            with self.console().bar("eval-reward", total=self.episodes, unit="ep") as bar:
+                result = evaluate(models, episodes, options=options, on_progress=bar.update_to)
+            figures = {**self._asked(), **result.as_dict()}
+            out.write_json("metrics.json", figures)
+            machine = environment()
+            report = write_eval_report(
+                out.path / "report.html",
+                result,
+                title=f"{' · '.join(models)} on {self.suite}, {self.split}",
+                subtitle=f"{self.episodes} episodes, seed {self.seed}, {machine['time']}",
+                command=self._command(),
+                config=self._asked(),
+                environment=machine,
+            )
+        short = {key: value for key, value in figures.items() if key not in FILE_ONLY}
+        short.pop("models", None)
+        if len(result.models) > 1:
+            short["models"] = {name: _flat(result, name) for name in models}
+        return {**short, "path": str(out.path), "report": str(report)}
+
+    def show(self, result: Result) -> str:
+        """Return the table of figures, and the path of the report below it."""
+        from robo_reward.evaluate import METRICS
+
+        if not isinstance(result, dict):
+            return super().show(result)
+        columns = result.get("models") or {"value": result}
+        rows = [
+            {"metric": metric.name, **{n: figures[metric.name] for n, figures in columns.items()}}
+            for metric in METRICS
+        ]
+        return f"{table(rows)}\n{result['report']}"
+
+    def _options(self) -> EvalOptions:
+        from robo_reward.evaluate import EvalOptions
+
+        if self.timeout <= 0:
+            raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
+        try:
+            return EvalOptions(
+                batch_size=self.batch_size,
+                mismatches=self.mismatches,
+                resamples=self.resamples,
+                seed=self.seed,
+                timeout_s=self.timeout,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def _open_models(self, stack: contextlib.ExitStack) -> Mapping[str, RewardModel | Source]:
+        if self.node is not None:
+            from robo_reward.client import connect
+
+            source = connect(self.node, deadline_s=self.timeout, priority="offline")
+            stack.callback(source.close)
+            return {"node": source}
+        from robo_reward.models import load_model
+
+        if not self.model:
+            raise ConfigError("--model needs at least one name")
+        models = {}
+        for name in dict.fromkeys(self.model):
+            models[name] = load_model(name, device=self.device)
+            stack.callback(models[name].close)
+        return models
+
+    def _asked(self) -> dict[str, Any]:
+        return {
+            "suite": self.suite,
+            "split": self.split,
+            "families_asked": list(self.families),
+            "seed": self.seed,
+            "renderer": self.renderer,
+            "mismatches": self.mismatches,
+            "resamples": self.resamples,
+        }
+
+    def _command(self) -> str:
+        source = ["--node", self.node] if self.node else ["--model", *self.model]
+        words = ["robo-reward", "eval-reward", *source]
+        words += ["--suite", self.suite, "--split", self.split, "--episodes", str(self.episodes)]
+        words += ["--seed", str(self.seed), "--renderer", self.renderer]
+        words += ["--families", *self.families] if self.families else []
+        return shlex.join(words)
+
+
+def _flat(result: EvalResult, name: str) -> dict[str, Any]:
+    model = next(model for model in result.models if model.name == name)
+    return {key: value for key, value in model.as_dict().items() if key not in FILE_ONLY}
