@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -172,7 +173,7 @@ def test_pipelined_returns_nan_and_the_reward_with_the_next_step() -> None:
     source = PixelSource(looks=1000)
     rows = play(wrap(source, 2, horizon=5, mode="pipelined"), 11)
     assert all(np.isnan(rewards).all() for rewards, _, _ in rows)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         for index in range(2):
             (record,) = after[2][index]["late_rewards"]
             assert record.key == before[2][index]["reward_for"]
