@@ -42,6 +42,10 @@ def worst(findings: Sequence[Diagnostic], *, name: str) -> Diagnostic:
     return max(findings, key=lambda finding: finding.level)
 
 
+SETTLE_S = 2.0
+"""A rate is not judged before this."""
+
+
 class FrequencyCheck:
     """Whether events come as often as they should (``FrequencyStatus`` of ROS).
 
@@ -86,7 +90,8 @@ class FrequencyCheck:
 
     def finding(self, *, now_s: float | None = None) -> Diagnostic:
         """Say whether the rate is right."""
-        rate = self.rate_hz(now_s=now_s)
+        now = time.monotonic() if now_s is None else now_s
+        rate = self.rate_hz(now_s=now)
         values: dict[str, float | int | str] = {"rate_hz": round(rate, 2), "events": self.count}
         if self.count == 0:
             return Diagnostic(
@@ -95,6 +100,8 @@ class FrequencyCheck:
         if not self._ticks:
             text = f"no event for {self._window_s:g} s"
             return Diagnostic(name=self.name, level=Level.STALE, message=text, values=values)
+        if now - self._started_s < SETTLE_S:
+            return Diagnostic(name=self.name, level=Level.OK, message="started", values=values)
         if rate < self._min_hz:
             text = f"{rate:.1f} Hz, too slow (at least {self._min_hz:.1f} Hz)"
             return Diagnostic(name=self.name, level=Level.WARN, message=text, values=values)

@@ -11,22 +11,18 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-import simplejpeg
 
 from robo_reward.frames import Encoding, Frame, FrameHeader, content_hash
 from robo_reward.signals import Score
 
 from .envelope import Buffer, Codec, Count, Hash, Header, Name, Nanoseconds, Refusal, Session, Short
+from .payload import Side, check_frame
 
-MAX_PIXELS = 1920 * 1080
-MAX_PIXELS_PER_BYTE = 100
-"""A JPEG that claims more pixels a byte is a bomb: a black image has about 60."""
 MAX_WINDOW = 4096
 
 Mode = Literal["newest", "auto", "lossless"]
 """What a consumer wants: the newest item only, every item, or what the source thinks right."""
 
-Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Clock = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 """Names the clocks of one boot of one machine: stamps compare exactly where it is the same."""
 
@@ -224,7 +220,7 @@ def frame_of(item: FrameItem, data: Buffer) -> Frame:
         Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``; nothing was decoded.
     """
     pixels = bytes(data) if isinstance(data, bytearray) else data
-    check_pixels(pixels, encoding=item.encoding, shape=item.shape)
+    check_frame(item.shape, item.encoding, pixels)
     if content_hash(pixels, encoding=item.encoding, shape=item.shape) != item.id:
         raise Refusal("BAD_PAYLOAD", f"frame {item.sequence} is not what its hash says")
     header = FrameHeader(
@@ -237,32 +233,3 @@ def frame_of(item: FrameItem, data: Buffer) -> Frame:
         shape=item.shape,
     )
     return Frame(header, pixels)
-
-
-def check_pixels(
-    data: bytes | memoryview, *, encoding: Encoding, shape: tuple[int, int, int]
-) -> None:
-    """Refuse bytes that would cost too much to decode or are not what their header says.
-
-    Only the header of a JPEG is read here: 600 bytes can claim gigabytes.
-
-    Raises:
-        Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``.
-    """
-    height, width, _ = shape
-    size = memoryview(data).nbytes
-    if height * width > MAX_PIXELS:
-        raise Refusal("TOO_LARGE", f"frame of {width}x{height}, at most {MAX_PIXELS} pixels")
-    if encoding == "rgb8":
-        if size != height * width * 3:
-            raise Refusal("BAD_PAYLOAD", f"rgb8 frame of {width}x{height} has {size} bytes")
-        return
-    try:
-        real_height, real_width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise Refusal("BAD_PAYLOAD", f"not a JPEG: {error}") from error
-    if (real_height, real_width) != (height, width):
-        text = f"JPEG is {real_width}x{real_height}, its header says {width}x{height}"
-        raise Refusal("BAD_PAYLOAD", text)
-    if height * width > MAX_PIXELS_PER_BYTE * size:
-        raise Refusal("BAD_PAYLOAD", f"{size} bytes claim to be {width}x{height} pixels")

@@ -185,7 +185,8 @@ class Inlet:
             if not (self.lossless or self._refreshing):
                 self._held.clear()  # arrived when nobody asked any more: too old
             self._waiting += 1
-            self._waker.wake()
+            if not self._held:
+                self._waker.wake()
             try:
                 self._arrived.wait_for(lambda: self._held or self._stopping, timeout=timeout_s)
             finally:
@@ -196,6 +197,8 @@ class Inlet:
             if not self._held:
                 return None
             self._consumed += 1
+            if self.lossless and self._consumed + self._window - self._until >= self._window // 2:
+                self._waker.wake()
             return self._held.popleft()
 
     def close(self) -> None:

@@ -16,11 +16,12 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import IO, Literal
 
 import msgspec
 import zmq
 
+from robo_reward.errors import DeviceError
 from robo_reward.protocol.envelope import Buffer, Refusal
 from robo_reward.protocol.stream import BEATS, ITEMS, Beat, Item, Pong
 
@@ -131,6 +132,31 @@ class _Consumer:
         return len(self.queue) <= limits.items and self.waiting_bytes <= limits.size_bytes
 
 
+def claim_path(address: str) -> IO[bytes] | None:
+    """Take the lock beside an ``ipc`` path: a second bind would silently steal the path.
+
+    Raises:
+        DeviceError: Another process has it.
+    """
+    if not address.startswith("ipc:///"):
+        return None
+    import fcntl
+
+    path = address[len("ipc://") :]
+    try:
+        lock = open(f"{path}.lock", "ab")  # noqa: SIM115 (held until the socket is closed)
+    except OSError as error:
+        raise DeviceError(f"cannot bind {address}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise DeviceError(
+            f"another process has bound {address}; stop it, or give this one another name"
+        ) from error
+    return lock
+
+
 class Outlet:
     """Binds an address and hands items to whoever connects and grants credit.
 
@@ -170,6 +196,7 @@ class Outlet:
         self._consumers: dict[str, _Consumer] = {}
         self._changed = threading.Condition()
         self._stopping = False
+        self._claim = claim_path(address)
         self._context = make_context()
         self._socket = open_socket(
             self._context, zmq.ROUTER, send_hwm=1024, max_part_bytes=MAX_BEAT_BYTES
@@ -182,6 +209,7 @@ class Outlet:
         except BaseException:
             self._socket.close(0)
             self._context.term()
+            self._release()
             raise
         self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name=f"outlet {topic}", daemon=True)
@@ -266,6 +294,11 @@ class Outlet:
         self._waker.wake()
         self._thread.join(timeout=5.0)
         self._waker.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
 
     def _any_full(self) -> bool:
         return any(each.full(self._limits) for each in self._consumers.values())

@@ -365,13 +365,27 @@ class EventPublisher(_Closing):
         self._outlet.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Happening:
+    """An event as it arrived.
+
+    Attributes:
+        event: What happened.
+        values: ``(A,) float32`` of an action, else ``None``.
+        local_wall_ns: When, on this machine's wall clock, nanoseconds since the epoch.
+    """
+
+    event: Event
+    values: NDArray[np.float32] | None
+    local_wall_ns: int
+
+
 class EventSubscriber(_Closing):
     """A recorder's end of an ``EventPublisher``.
 
     Args:
         address: Endpoint that the learner has bound.
         name: What to call this consumer there.
-        on_event: Called in this object's thread with each event and, for an action, its values.
         secure: Puts keys on the socket.
     """
 
@@ -380,15 +394,10 @@ class EventSubscriber(_Closing):
         address: str,
         *,
         name: str,
-        on_event: Callable[[Event, NDArray[np.float32] | None], None],
         secure: Secure | None = None,
     ) -> None:
-        def hand_over(item: Delivery) -> None:
-            on_event(*_event(item.header, item.parts))
-
-        self._inlet = Inlet(
-            address, name=name, mode="lossless", window=256, on_item=hand_over, secure=secure
-        )
+        self.address = address
+        self._inlet = Inlet(address, name=name, mode="lossless", window=256, secure=secure)
 
     @property
     def connected(self) -> bool:
@@ -402,6 +411,18 @@ class EventSubscriber(_Closing):
     def wait_until_connected(self, *, timeout_s: float) -> None:
         """Wait for the learner's first answer; raises ``PeerUnreachable``."""
         self._inlet.wait_until_connected(timeout_s=timeout_s)
+
+    def receive(self, *, timeout_s: float) -> Happening | None:
+        """Return the next event, or ``None`` at the time-out.
+
+        Raises:
+            Refusal: It is malformed; ask again.
+        """
+        item = self._inlet.take(timeout_s=timeout_s)
+        if item is None:
+            return None
+        event, values = _event(item.header, item.parts)
+        return Happening(event=event, values=values, local_wall_ns=event.wall_ns - item.offset_ns)
 
     def close(self) -> None:
         """Disconnect and free the thread. May be called twice."""
