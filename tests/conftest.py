@@ -21,10 +21,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import pytest
 import zmq
 
 GRACE_S = 3.0
+
+# The same examples in every run, however slow the machine: a red run can be repeated.
+hypothesis.settings.register_profile("robo-reward", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("robo-reward")
 
 _opened: weakref.WeakSet[Any] = weakref.WeakSet()
 _make_socket = zmq.Context.socket

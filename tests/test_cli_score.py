@@ -88,6 +88,27 @@ def test_csv_and_table(folder: Path, tmp_path: Path, command: Command) -> None:
     assert command(*args, "--csv", str(target), "--yes").code == 0
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_overlay(suffix: str, folder: Path, tmp_path: Path, command: Command) -> None:
+    target = tmp_path / f"film{suffix}"
+    result = score(command, folder, "--overlay", target)
+    assert result["overlay"] == str(target)
+    assert target.stat().st_size > 1000
+
+
+def test_film_of_a_long_video_stays_bounded() -> None:
+    from robo_reward.cli.score import FILM_FRAMES, Film
+    from robo_reward.datasets.video import VideoFrame
+
+    film = Film()
+    image = np.zeros((4, 4, 3), np.uint8)
+    for index in range(5 * FILM_FRAMES):
+        film.add(VideoFrame(index=index, time_s=index / 10, image=image), {"frame": index})
+    kept = [row["frame"] for row in film._rows]
+    assert len(kept) <= FILM_FRAMES
+    assert set(np.diff(kept)) == {film.every}
+
+
 def test_broken_image_names_the_file(folder: Path, command: Command) -> None:
     (folder / "frame7.png").write_bytes(b"no image")
     ran = command("score", str(folder), "--instruction", "x", "--model", "oracle-pixels")

@@ -6,7 +6,7 @@ import csv
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -21,11 +21,14 @@ from .output import write_atomically
 if TYPE_CHECKING:
     from robo_reward.client import Source
     from robo_reward.datasets.video import VideoFrame
+    from robo_reward.frames import Image
     from robo_reward.signals import Score as Answer
     from robo_reward.task import Task
 
 BATCH = 16
 SHOWN_ROWS = 40
+FILM_FRAMES = 600
+FILM_HEIGHT = 400
 
 _log = logging.getLogger("robo_reward.score")
 
@@ -40,6 +43,7 @@ class Score(Common):
     examples: ClassVar[tuple[str, ...]] = (
         'robo-reward score run.mp4 --instruction "put the red cube on the blue pad"',
         'robo-reward score frames/ --instruction "open the drawer" --every 5 --csv signals.csv',
+        'robo-reward score run.mp4 --instruction "push the cube" --overlay signals.mp4',
         'robo-reward score run.mp4 --instruction "push the cube" --node tcp://gpu:5601 --json',
     )
 
@@ -59,6 +63,8 @@ class Score(Common):
     """Give up after this many seconds without an answer."""
     csv: Path | None = None
     """Also write one line a frame to this file."""
+    overlay: Path | None = None
+    """Also write a film of the video beside its growing curves: a .mp4 or a .gif."""
     yes: bool = False
     """Write over a file that is there."""
 
@@ -70,6 +76,7 @@ class Score(Common):
         if self.timeout <= 0:
             raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
         _check_target(self.csv, overwrite=self.yes)
+        _check_target(self.overlay, overwrite=self.yes, suffixes=(".mp4", ".gif"))
         task = Task(instruction=self.instruction)
         frames = read_video(self.video, every=self.every)
         total = -(-count_frames(self.video) // self.every)
@@ -79,8 +86,11 @@ class Score(Common):
         ):
             info = source.info()
             rows = []
-            for row in self._score(source, task, frames):
+            film = Film()
+            for read, row in self._score(source, task, frames):
                 rows.append(row)
+                if self.overlay is not None:
+                    film.add(read, row)
                 bar.update()
         result = {
             "video": str(self.video),
@@ -95,6 +105,9 @@ class Score(Common):
         if self.csv is not None:
             _write_csv(self.csv, rows)
             result["csv"] = str(self.csv)
+        if self.overlay is not None:
+            film.write(self.overlay, instruction=task.instruction)
+            result["overlay"] = str(self.overlay)
         return result
 
     def show(self, result: Result) -> str:
@@ -122,10 +135,12 @@ class Score(Common):
 
     def _score(
         self, source: Source, task: Task, frames: Iterator[VideoFrame]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[tuple[VideoFrame, dict[str, Any]]]:
         from robo_reward.frames import Frame
         from robo_reward.query import Query
+        from robo_reward.shaping import DoneGate
 
+        gate = DoneGate()
         before: tuple[Frame, ...] = ()
         step = 0
         while batch := list(itertools.islice(frames, BATCH)):
@@ -142,19 +157,79 @@ class Score(Common):
                     f"no score within {self.timeout:g} s ({why}); is the node alive? "
                     "a slower model needs a longer --timeout"
                 )
-            yield from map(_row, batch, answers)
+            for read, answer in zip(batch, answers, strict=True):
+                yield read, _row(read, answer, is_done=gate.update(answer.signals.done))
 
 
-def _row(read: VideoFrame, answer: Answer) -> dict[str, Any]:
+def _row(read: VideoFrame, answer: Answer, *, is_done: bool) -> dict[str, Any]:
     from robo_reward.signals import SIGNALS
 
     signals = {name: getattr(answer.signals, name) for name in SIGNALS}
-    return {"frame": read.index, "time_s": read.time_s, **signals, "status": answer.status.value}
+    return {
+        "frame": read.index,
+        "time_s": read.time_s,
+        **signals,
+        "is_done": is_done,
+        "status": answer.status.value,
+    }
 
 
-def _check_target(path: Path | None, *, overwrite: bool) -> None:
+class Film:
+    """Collects what the overlay shows; of a long video every second, fourth … frame."""
+
+    def __init__(self) -> None:
+        self.every = 1
+        self._seen = 0
+        self._reads: list[VideoFrame] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, read: VideoFrame, row: dict[str, Any]) -> None:
+        """Keep a scored frame, made smaller, if it is one of those shown."""
+        self._seen += 1
+        if (self._seen - 1) % self.every:
+            return
+        if len(self._reads) == FILM_FRAMES:
+            self.every *= 2
+            del self._reads[1::2], self._rows[1::2]
+        self._reads.append(replace(read, image=_shrunk(read.image)))
+        self._rows.append(row)
+
+    def write(self, path: Path, *, instruction: str) -> None:
+        """Draw and write the film."""
+        import numpy as np
+
+        from robo_reward.report import OverlayScores, overlay
+        from robo_reward.signals import SIGNALS
+
+        shapes = {read.image.shape for read in self._reads}
+        if len(shapes) > 1:
+            raise DatasetError(f"--overlay needs frames of one size, got {sorted(shapes)}")
+        signals = {
+            name: np.array([row[name] for row in self._rows], np.float32) for name in SIGNALS
+        }
+        scores = OverlayScores(
+            **signals, is_done=np.array([row["is_done"] for row in self._rows], bool)
+        )
+        images = np.stack([read.image for read in self._reads])
+        overlay(images, scores, path, instruction=instruction, rate_hz=self._rate_hz())
+
+    def _rate_hz(self) -> float:
+        if len(self._reads) < 2:
+            return 1.0
+        gap = self._reads[1].time_s - self._reads[0].time_s
+        return min(30.0, max(1.0, 1.0 / gap)) if gap > 0 else 12.0
+
+
+def _shrunk(image: Image) -> Image:
+    step = max(1, image.shape[0] // FILM_HEIGHT)
+    return image[::step, ::step].copy()
+
+
+def _check_target(path: Path | None, *, overwrite: bool, suffixes: tuple[str, ...] = ()) -> None:
     if path is None:
         return
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"{path} must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent} to write {path.name} into")
     if path.exists() and not overwrite:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -85,3 +85,11 @@ class Clock(OraclePixels):
             contrastive=np.ones(len(queries), np.float32),
             uncertainty=arrays.uncertainty,
         )
+
+
+def record(split: str, *, episodes: int, seed: int = 0, renderer: str = "gl") -> Iterator[Episode]:
+    """A recorder as a suite has one: every third episode stops half-way."""
+    for index in range(episodes):
+        end = 0.5 if index % 3 == 2 else 1.0
+        family = ("push", "lift")[index % 2]
+        yield painted(ramp(12 + index, end=end), number=100 * seed + index, family=family, size=16)
