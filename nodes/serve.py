@@ -1,306 +1,168 @@
 """The reward node: frames and questions in, scores out, batched over everyone who asks.
 
-Threads: the door (sockets, rules; never touches the model), two that check and decode frames, and
-the worker that owns the model. Run it with ``robo-reward serve`` or
-``python -m robo_reward.nodes.serve``.
+    python -m robo_reward.nodes.serve --model compact --bind tcp://127.0.0.1:5601
+
+Threads: the door (sockets and rules; never touches the model), two that decode frames, and the
+worker that owns the model; ``serving/`` holds them.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import secrets
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from robo_reward.errors import ConfigError, ModelError, RoboRewardError
+from robo_reward.errors import ConfigError
 from robo_reward.models.base import RewardModel
-from robo_reward.protocol.handshake import Beat, BeatReply
+from robo_reward.transport.sockets import check_address
 
-from .lifecycle import Lifecycle, State
-from .serving.batcher import Batcher
-from .serving.cost import CostModel
-from .serving.desk import Desk
-from .serving.door import Door, beat_reply
+from .diagnostics import Diagnostic, Level
+from .names import check_name
+from .node import STALLED_EXIT_CODE, Node, node_main
+from .parameters import NodeParameters
+from .serving.node import DEFAULT_ADDRESS, RewardNode
 from .serving.sessions import Limits
-from .serving.worker import Outcome, Worker
 
-logger = logging.getLogger(__name__)
+__all__ = ["Limits", "RewardNode", "ServeNode", "ServeParameters", "main"]
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5601"
-DECODERS = 2
-STALLED_EXIT = 70
+SWITCH_S = 0.0005
+DRAIN_S = 3.0
+LOOK_S = 0.1
 
 
-class RewardNode:
-    """Serves one model at one address.
+@dataclass(frozen=True, kw_only=True)
+class ServeParameters(NodeParameters):
+    """Settings of a reward node."""
 
-    Args:
-        model: A model, or what makes one (called in the worker's thread, so that the node answers
-            ``NOT_READY`` meanwhile). The node owns and closes it.
-        address: ``tcp://host:port`` (port 0 takes a free one) or ``ipc://path``.
-        max_batch: Most rows of a batch; the warm-up may find that fewer are better.
-        warm_up: Whether to run batches of growing size before the first request.
-        insecure_no_auth: Allow an address that other machines can reach. Nobody is asked who they
-            are then: only on a network that you trust.
-        limits: Bounds on clients, queues and frames.
-        stall_s: A batch that takes longer than this, and than ten times the slowest usual one, is
-            stalled: its questions and new ones get ``STALLED``.
-        stall_exit_s: After so long in a stall ``on_stall`` is called.
-        on_stall: By default nothing; ``main`` exits with code 70 for a supervisor to restart it.
+    model: str = "compact"
+    """Name of the model, a folder with config.json, or a hub id."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda or mps."""
+    bind: str = DEFAULT_ADDRESS
+    """Address to bind; the control socket takes the next port."""
+    camera: tuple[str, ...] = ()
+    """NAME=ADDRESS of a camera node to read, for questions by time; several may be given."""
+    max_batch: int = 32
+    """Most questions that go through the model together."""
+    load_timeout: float = 600.0
+    """How long the model may take to load and warm up, seconds."""
+    stall_exit: float = 30.0
+    """Leave with code 70 when the model has hung for so long, seconds."""
 
-    Example:
-        >>> from robo_reward.client import connect
-        >>> from robo_reward.models.oracle_pixels import OraclePixels
-        >>> with RewardNode(OraclePixels(), address="tcp://127.0.0.1:0") as node:
-        ...     with connect(node.address) as source:
-        ...         source.info().model
-        'oracle-pixels@1'
-    """
-
-    def __init__(
-        self,
-        model: RewardModel | Callable[[], RewardModel],
-        *,
-        address: str = DEFAULT_ADDRESS,
-        max_batch: int = 32,
-        warm_up: bool = True,
-        insecure_no_auth: bool = False,
-        limits: Limits | None = None,
-        stall_s: float = 5.0,
-        stall_exit_s: float = 30.0,
-        on_stall: Callable[[], None] | None = None,
-    ) -> None:
-        if max_batch < 1:
-            raise ConfigError(f"max_batch must be >= 1, got {max_batch}")
-        self.boot = secrets.token_hex(16)
-        self.life = Lifecycle()
-        self._limits = limits or Limits()
-        self._insecure_no_auth = insecure_no_auth
-        self._wanted = address
-        self._stall_s = stall_s
-        self._stall_exit_s = stall_exit_s
-        self._on_stall = on_stall
-        self._stalled_since_s = 0.0
-        self._ready = threading.Event()
-        self._cost = CostModel()
-        self._batcher = Batcher(self._cost)
-        self._door: Door | None = None
-        self._desk: Desk | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        load: Callable[[], RewardModel] = (
-            functools.partial(_itself, model) if isinstance(model, RewardModel) else model
-        )
-        self._worker = Worker(
-            load,
-            batcher=self._batcher,
-            cost=self._cost,
-            deliver=self._deliver,
-            on_loaded=self._loaded,
-            max_batch=max_batch,
-            warm_up=warm_up,
-        )
-
-    @property
-    def address(self) -> str:
-        """Where clients connect; known once the node was started."""
-        return self._wanted if self._door is None else str(self._door.address)
-
-    @property
-    def state(self) -> State:
-        """Where the node stands in its life."""
-        return self.life.state
-
-    def start(self) -> RewardNode:
-        """Bind and begin to load the model; ``wait_ready`` says when questions are taken.
-
-        Raises:
-            ConfigError: The address is malformed or open to the network without permission.
-            DeviceError: The port is busy.
-        """
-        door = Door(self._wanted, insecure_no_auth=self._insecure_no_auth)
-        self._door = door
-        self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="robo-reward-decode")
-        self._desk = Desk(
-            boot=self.boot,
-            life=self.life,
-            batcher=self._batcher,
-            cost=self._cost,
-            pool=self._pool,
-            limits=self._limits,
-            reply=door.reply,
-            hand_back=door.hand_back,
-        )
-        door.on_tick = self._watch
-        door.on_beat = self._beat
-        self.life.to(State.CONFIGURING)
-        door.start(self._desk)
-        self._worker.start()
-        return self
-
-    def wait_ready(self, *, timeout_s: float = 600.0) -> None:
-        """Wait until the model is loaded and warm.
-
-        Raises:
-            RoboRewardError: The model could not be loaded, or not in time.
-        """
-        if not self._ready.wait(timeout_s):
-            raise ModelError(f"the model was not loaded and warm within {timeout_s:g} s")
-        error = self._worker.error
-        if isinstance(error, RoboRewardError):
-            raise error
-        if error is not None:
-            raise ModelError(f"the model could not be loaded: {error!r}") from error
-
-    def stats(self) -> dict[str, float]:
-        """Return counters of the door, the rules and the worker."""
-        found: dict[str, float] = {}
-        if self._door is not None and self._desk is not None:
-            found.update(self._door.counts)
-            found.update(self._desk.counts)
-            found["sessions"] = len(self._desk.sessions)
-            found["open_jobs"] = self._desk.open_jobs
-            found["frames_decoded"] = self._desk.store.decoded
-            found["store_bytes"] = self._desk.store.size_bytes
-        found.update(self._worker.counts)
-        found["encoded_frames"] = self._worker.encoded_frames
-        found["max_batch"] = self._worker.max_batch
-        found["fixed_s"] = self._cost.fixed_s
-        found["each_s"] = self._cost.each_s
+    def problems(self) -> list[str]:
+        """Return everything that is wrong."""
+        found = super().problems()
+        if self.max_batch < 1:
+            found.append(f"max_batch must be >= 1, got {self.max_batch}")
+        try:
+            check_address(self.bind)
+            camera_addresses(self.camera)
+        except ConfigError as error:
+            found.append(str(error))
         return found
 
-    def drain(self, *, timeout_s: float = 5.0) -> None:
-        """Take no more questions, answer those that are open, then close."""
-        if self.state in (State.ACTIVE, State.INACTIVE, State.CONFIGURING):
-            self.life.to(State.DRAINING)
-            end = time.monotonic() + timeout_s
-            while self._desk is not None and self._desk.open_jobs and time.monotonic() < end:
-                time.sleep(0.01)
-        self.close()
 
-    def close(self) -> None:
-        """Stop at once; open questions are answered with ``DRAINING``. May be called twice."""
-        if self.state is State.FINALIZED:
-            return
-        if self.state is not State.UNCONFIGURED and self.state is not State.DRAINING:
-            self.life.to(State.DRAINING)
-        if self._door is not None:
-            self._door.call(self._refuse_rest)
-            self._worker.stop(timeout_s=2.0)
-            self._door.stop()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-        self.life.to(State.FINALIZED)
-
-    def __enter__(self) -> RewardNode:
-        self.start()
-        try:
-            self.wait_ready()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _deliver(self, outcomes: Sequence[Outcome]) -> None:
-        if self._door is not None:
-            self._door.hand_back(outcomes)
-
-    def _loaded(self) -> None:
-        if self._door is not None:
-            self._door.call(self._activate)
-
-    def _activate(self) -> None:
-        """Begin to take questions, or step back where the model could not be loaded."""
-        if self._desk is not None and self.state is State.CONFIGURING:
-            if self._worker.error is None:
-                self._desk.info = self._worker.info
-                self.life.to(State.INACTIVE)
-                self.life.to(State.ACTIVE)
-            else:
-                logger.error("the model could not be loaded", exc_info=self._worker.error)
-                self.life.to(State.UNCONFIGURED)
-        self._ready.set()
-
-    def _beat(self, beat: Beat) -> BeatReply:
-        assert self._desk is not None
-        return beat_reply(
-            beat,
-            self._desk,
-            state=self.state.value,
-            last_batch_s=self._worker.last_batch_s,
-            busy_since_s=self._worker.busy_since_s,
-            queued=len(self._batcher),
-        )
-
-    def _refuse_rest(self) -> None:
-        if self._desk is not None:
-            self._desk.refuse_all("DRAINING", "the node is shutting down")
-
-    def _watch(self, now_s: float) -> None:
-        """Notice a model that does not come back; called by the door's thread."""
-        assert self._desk is not None
-        since = self._worker.busy_since_s
-        busy_s = now_s - since if since else 0.0
-        limit_s = max(self._stall_s, 10 * self._cost.p99_s()) if busy_s > self._stall_s else 0.0
-        if limit_s and busy_s > limit_s:
-            if not self._desk.stalled:
-                logger.error("the model has not come back for %.1f s", busy_s)
-                self._desk.stalled = True
-                self._stalled_since_s = now_s
-                self._desk.refuse_all("STALLED", "the model does not answer")
-            elif now_s - self._stalled_since_s > self._stall_exit_s and self._on_stall is not None:
-                on_stall, self._on_stall = self._on_stall, None
-                on_stall()
-        elif self._desk.stalled:
-            logger.warning("the model answers again")
-            self._desk.stalled = False
-
-
-def run(node: RewardNode, *, timeout_s: float = 600.0) -> None:
-    """Serve until SIGINT or SIGTERM, then drain.
+class ServeNode(Node):
+    """The process around a ``RewardNode``: signals, life cycle, status line, exit code.
 
     Args:
-        node: Not started yet.
-        timeout_s: How long the model may take to load.
+        parameters: Frozen settings.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    # A model that holds the interpreter would keep the I/O thread waiting for 5 ms at a time.
-    sys.setswitchinterval(0.0005)
-    node.start()
-    logger.info("reward node binds %s, loading the model", node.address)
-    try:
-        node.wait_ready(timeout_s=timeout_s)
-        logger.info("reward node ready at %s", node.address)
-        while not stop.wait(1.0):
-            pass
-        logger.info("draining")
-        node.drain()
-    finally:
-        node.close()
+
+    kind = "reward"
+
+    def __init__(self, parameters: ServeParameters) -> None:
+        super().__init__(parameters)
+        self.parameters = parameters
+        self.server = RewardNode(
+            self._load,
+            address=parameters.bind,
+            cameras=camera_addresses(parameters.camera),
+            max_batch=parameters.max_batch,
+            insecure_no_auth=parameters.insecure_no_auth,
+            stall_exit_s=parameters.stall_exit,
+            on_stall=give_up,
+        )
+
+    def on_configure(self) -> None:
+        """Bind at once, so that clients are told to wait; then load the model and warm it up."""
+        # A model that holds the interpreter would keep the door waiting for 5 ms at a time.
+        sys.setswitchinterval(SWITCH_S)
+        self.server.start()
+        self.log.info("binds %s, loading %s", self.server.address, self.parameters.model)
+        self.server.wait_ready(timeout_s=self.parameters.load_timeout, stop=self.stopping)
+
+    def on_activate(self) -> None:
+        """Say where clients connect."""
+        self.log.info("ready at %s", self.server.address)
+
+    def on_step(self) -> None:
+        """Wait; the threads of the server work."""
+        self.stopping.wait(LOOK_S)
+
+    def on_drain(self) -> None:
+        """Answer what is open."""
+        self.server.drain(timeout_s=DRAIN_S)
+
+    def on_cleanup(self) -> None:
+        """Free model, sockets and threads."""
+        self.server.close()
+
+    def status_line(self) -> str:
+        """Return what was answered, and how fast."""
+        stats = self.server.stats()
+        batches = max(1.0, stats.get("batches", 0.0))
+        return (
+            f"{self.name}  {self.state.value}  clients {stats.get('sessions', 0):.0f}  "
+            f"scores {stats.get('out_OK', 0):.0f}  waiting {stats.get('open_jobs', 0):.0f}  "
+            f"rows/batch {stats.get('rows', 0) / batches:.1f}"
+        )
+
+    def diagnostics(self) -> list[Diagnostic]:
+        """Return ERROR while the model hangs."""
+        if self.server.stalled:
+            text = "the model does not come back"
+            return [Diagnostic(name="reward: model", level=Level.ERROR, message=text)]
+        return []
+
+    def _load(self) -> RewardModel:
+        from robo_reward.models.registry import load_model
+
+        return load_model(self.parameters.model, device=self.parameters.device)
+
+
+def camera_addresses(pairs: Sequence[str]) -> dict[str, str]:
+    """Read ``NAME=ADDRESS`` pairs.
+
+    Raises:
+        ConfigError: One has another form.
+    """
+    found = {}
+    for pair in pairs:
+        name, equals, address = pair.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"camera must be NAME=ADDRESS, got {pair!r}; for example front=tcp://127.0.0.1:5611"
+            )
+        found[check_name(name, what="camera")] = str(check_address(address))
+    return found
 
 
 def give_up() -> None:
     """End the process at once with code 70: the model hangs and cannot be stopped from inside."""
-    logger.critical("the model hangs; exiting with code %d for the supervisor", STALLED_EXIT)
+    logging.getLogger(__name__).critical(
+        "the model hangs; leaving with code %d for the supervisor", STALLED_EXIT_CODE
+    )
     logging.shutdown()
-    os._exit(STALLED_EXIT)
+    os._exit(STALLED_EXIT_CODE)
 
 
-def _itself(model: RewardModel) -> RewardModel:
-    return model
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return node_main(ServeParameters, ServeNode, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -44,6 +45,18 @@ Reply = Callable[[bytes, Header], None]
 """Sends a header to a routing id."""
 
 
+class MarkRoom(Protocol):
+    """Where questions by time wait for their frames; see ``marks.Marks``."""
+
+    def check(self, ask: MarkRequest) -> None:
+        """Refuse a mark that no camera of this node can answer."""
+        ...
+
+    def add(self, job: Job, task: Future[Task]) -> None:
+        """Take a mark in."""
+        ...
+
+
 class Desk:
     """Takes messages in and gives answers out; only the I/O thread calls it.
 
@@ -76,6 +89,7 @@ class Desk:
         self.store = FrameStore(pool, capacity_bytes=limits.store_bytes)
         self.info: ModelInfo | None = None
         self.control_port = 0
+        self.marks: MarkRoom | None = None
         self.stalled = False
         self.open_jobs = 0
         self.open_bytes = 0
@@ -250,8 +264,9 @@ class Desk:
             return
         self._check_open(session)
         if isinstance(ask, MarkRequest):
-            raise Refusal("NO_FRAME", "this node reads no cameras; send the frames in a query")
-        self._admit_query(session, ask, parts)
+            self._admit_mark(session, ask)
+        else:
+            self._admit_query(session, ask, parts)
 
     def _same(self, first: Fingerprint, second: Fingerprint, ask: Question) -> None:
         if first != second:
@@ -275,14 +290,8 @@ class Desk:
                 f"{len(ask.newest)} newest and {len(ask.reference)} reference frames; the model "
                 f"takes at most {views}, and as many reference frames or none",
             )
-        task = session.tasks.get(ask.task)
         frames = self._frames([*ask.newest, *ask.reference], parts)
-        if task is None:
-            raise Refusal("TASK_UNKNOWN", "the task of this request was not put, or forgotten")
-        if task.done() and (error := task.exception()) is not None:
-            del session.tasks[ask.task]
-            raise error
-        session.tasks.move_to_end(ask.task)
+        task = self._task(session, ask.task)
         now = time.monotonic()
         job = Job(
             question=ask,
@@ -293,9 +302,40 @@ class Desk:
             size=sum(ref.shape[0] * ref.shape[1] * 3 for ref in [*ask.newest, *ask.reference]),
         )
         self._open(job)
-        gather([task, *frames], functools.partial(self._prepared, job, len(ask.newest)))
+        gather([task, *frames], functools.partial(self.prepared, job, len(ask.newest)))
 
-    def _prepared(
+    def _admit_mark(self, session: Session, ask: MarkRequest) -> None:
+        if self.marks is None:
+            raise Refusal("NO_FRAME", "this node reads no cameras; send the frames in a query")
+        views = self.info.max_views if self.info is not None else 1
+        if len(ask.cameras) > views:
+            text = f"{len(ask.cameras)} cameras; the model takes at most {views}"
+            raise Refusal("BAD_HEADER", text)
+        self.marks.check(ask)
+        task = self._task(session, ask.task)
+        now = time.monotonic()
+        job = Job(
+            question=ask,
+            session=session,
+            arrived_s=now,
+            deadline_s=now + ask.budget_s,
+            age_s=math.nan,
+            size=0,
+        )
+        self._open(job)
+        self.marks.add(job, task)
+
+    def _task(self, session: Session, key: str) -> Future[Task]:
+        task = session.tasks.get(key)
+        if task is None:
+            raise Refusal("TASK_UNKNOWN", "the task of this request was not put, or forgotten")
+        if task.done() and (error := task.exception()) is not None:
+            del session.tasks[key]
+            raise error
+        session.tasks.move_to_end(key)
+        return task
+
+    def prepared(
         self, job: Job, newest: int, values: list[object], error: BaseException | None
     ) -> None:
         """Pass a job on once its frames are decoded; runs in whichever thread was last."""
@@ -434,10 +474,10 @@ def _make_task(
         task.set_exception(Refusal("BAD_HEADER", "the key of the task is not that of its parts"))
 
 
-def _part(ref: FrameRef, parts: Sequence[Buffer]) -> bytes:
+def _part(ref: FrameRef, parts: Sequence[Buffer]) -> Buffer:
     if not 0 <= ref.part < len(parts):
         raise Refusal("BAD_PAYLOAD", f"part {ref.part} of {len(parts)}")
-    return bytes(parts[ref.part])
+    return parts[ref.part]
 
 
 def _refusal(ask: Question, boot: str, reason: str, detail: str) -> ScoreReply:

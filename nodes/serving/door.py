@@ -24,6 +24,7 @@ from robo_reward.transport.sockets import (
     make_context,
     open_socket,
     receive,
+    receive_views,
     send,
 )
 
@@ -128,15 +129,20 @@ class Door:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for one in (self._waker, self._score, self._control, self._monitor):
+        readers = {
+            self._score: self._read_score,
+            self._control: self._read_control,
+            self._monitor: self._read_monitor,
+        }
+        for one in (self._waker, *readers):
             poller.register(one, zmq.POLLIN)
         ticked = 0.0
         while not self._stop.is_set():
-            poller.poll(int(TICK_S * 1000))
+            events = dict(poller.poll(int(TICK_S * 1000)))
             self._guarded(self._deliver)
-            self._guarded(self._read_score)
-            self._guarded(self._read_control)
-            self._guarded(self._read_monitor)
+            for socket, read in readers.items():
+                if socket in events:
+                    self._guarded(read)
             now = time.monotonic()
             if now - ticked >= TICK_S / 2:
                 ticked = now
@@ -177,10 +183,10 @@ class Door:
     def _read_score(self) -> None:
         assert self._desk is not None
         for _ in range(READ_AT_ONCE):  # answers must go out between the messages of a flood
-            message = receive(self._score)
+            message = receive_views(self._score)
             if message is None:
                 return
-            routing = message[0]
+            routing = bytes(message[0])
             if self._ignored(routing):
                 self.counts["ignored"] += 1
                 continue

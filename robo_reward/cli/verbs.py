@@ -11,5 +11,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "EvalReward",
         "figures of reward models on episodes with truth, and a report",
     ),
+    "serve": ("robo_reward.cli.serve", "Serve", "a reward node, until it is told to stop"),
 }
 """Name → (module, class, one line of help), in the order of the help."""

@@ -58,7 +58,9 @@ class Source(Protocol):
         """Say which model answers; raises ``PeerUnreachable`` when nobody does."""
         ...
 
-    def submit(self, queries: Sequence[Query | Mark], *, deadline_s: float | None = None) -> Pending:
+    def submit(
+        self, queries: Sequence[Query | Mark], *, deadline_s: float | None = None
+    ) -> Pending:
         """Ask without waiting; ``deadline_s`` is the budget of one try, seconds."""
         ...
 

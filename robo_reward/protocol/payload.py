@@ -120,7 +120,7 @@ def check_frame(shape: tuple[int, int, int], encoding: str, data: Buffer) -> Non
         raise Refusal("BAD_PAYLOAD", f"JPEG of {height}x{width} in {size} bytes is not plausible")
 
 
-def restore(ref: FrameRef, data: bytes) -> Frame:
+def restore(ref: FrameRef, data: bytes | memoryview) -> Frame:
     """Make the frame: bounds, content hash, then pixels.
 
     Raises:

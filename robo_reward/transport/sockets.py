@@ -22,6 +22,7 @@ from robo_reward.protocol.envelope import MAX_PART_BYTES, Buffer
 
 HEARTBEAT_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
+VIEW_BYTES = 16 * 1024
 
 Address = NewType("Address", str)
 """A checked ZeroMQ endpoint: ``tcp://host:port``, ``ipc://path`` or ``inproc://name``."""
@@ -127,6 +128,9 @@ def bind_socket(
         )
     if re.search(r"://\[[^\]]+\]:", endpoint):
         socket.set(zmq.IPV6, 1)
+    if endpoint.startswith("ipc://") and _is_served(endpoint[6:]):
+        # libzmq would take the path over in silence, and half of the clients with it.
+        raise DeviceError(f"cannot bind {endpoint}: another process serves it; choose another")
     try:
         socket.bind(re.sub(r"^(tcp://.*):0$", r"\1:*", endpoint))
     except zmq.ZMQError as error:
@@ -134,6 +138,14 @@ def bind_socket(
             f"cannot bind {endpoint}: {error.strerror}; another process may use it, choose another"
         ) from error
     return Address(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+
+
+def _is_served(path: str) -> bool:
+    with posix.socket(posix.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.settimeout(1.0)
+        probe.connect(path)
+        return True
+    return False
 
 
 def connect_socket(socket: zmq.Socket[bytes], address: str) -> None:
@@ -180,6 +192,15 @@ def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
         return socket.recv_multipart(flags=zmq.DONTWAIT)
     except zmq.Again:
         return None
+
+
+def receive_views(socket: zmq.Socket[bytes]) -> list[Buffer] | None:
+    """Return the next message like ``receive``, with large parts as views instead of copies."""
+    try:
+        parts = socket.recv_multipart(flags=zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return None
+    return [part.bytes if len(part) < VIEW_BYTES else part.buffer for part in parts]
 
 
 class Waker:
