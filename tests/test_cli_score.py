@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robo_reward.cli import checks
 from robo_reward.models.oracle_pixels import paint
 
 Command = Callable[..., Any]
@@ -91,7 +93,7 @@ def test_csv_and_table(folder: Path, tmp_path: Path, command: Command) -> None:
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_overlay(suffix: str, folder: Path, tmp_path: Path, command: Command) -> None:
     target = tmp_path / f"film{suffix}"
-    result = score(command, folder, "--overlay", target)
+    result = score(command, folder, "--every", 10, "--overlay", target)
     assert result["overlay"] == str(target)
     assert target.stat().st_size > 1000
 
@@ -158,19 +160,29 @@ def test_models(command: Command) -> None:
     assert one["signals"][0] == "progress"
 
 
-def test_doctor(command: Command) -> None:
+def test_doctor(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch takes long to start in a process of its own; what it answers is not what is tested.
+    monkeypatch.setattr(checks, "TORCH", 'print(\'ANSWER[["cuda:0", "A GPU", 80.0]]\')')
     ran = command("doctor", "--json")
     assert ran.code == 0
     found = json.loads(ran.out.splitlines()[-1])
     assert {row["backend"] for row in found["graphics"]} == {"egl", "osmesa"}
     assert any(row["extra"] == "(base)" and row["complete"] for row in found["extras"])
+    assert found["gpu"] == [{"device": "cuda:0", "name": "A GPU", "memory_gb": 80.0}]
+    assert {row["port"] for row in found["ports"]} == set(checks.DEFAULT_PORTS)
     text = command("doctor", "--no-probe").out
     assert text.startswith("### machine\n\n| what")
 
 
-def test_a_trial_that_dies_is_an_answer() -> None:
-    from robo_reward.cli.checks import try_apart
+def test_busy_port_is_seen(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DEFAULT_PORTS", (free_port,))
+    assert checks.ports()[0]["free"]
+    with socket.create_server(("127.0.0.1", free_port)):
+        assert not checks.ports()[0]["free"]
 
+
+def test_a_trial_that_dies_is_an_answer() -> None:
+    try_apart = checks.try_apart
     assert try_apart("import os; os.abort()", timeout_s=20)[0] is None
     assert try_apart("import time; time.sleep(60)", timeout_s=0.5)[1] == "no answer in 0.5 s"
     assert try_apart("print('ANSWER[1]')", timeout_s=20) == ([1], "")
