@@ -57,7 +57,7 @@ def _palette(pictures: Sequence[Image], *, colours: int, fixed: Sequence[Colour]
     # still is not stored again.
     from PIL import Image
 
-    sample = pictures[:: max(1, len(pictures) // 6)]
+    sample = [picture.reduce(3) for picture in pictures[:: max(1, len(pictures) // 6)]]
     wide, tall = sample[0].size
     board = Image.new("RGB", (wide, tall * len(sample)))
     for index, picture in enumerate(sample):

@@ -140,16 +140,18 @@ class _Painter:
         decisions = scores.is_done if scores.is_done is not None else np.zeros(len(scores), bool)
         self.fired = int(np.argmax(decisions)) if decisions.any() else None
         self.base = self._base()
+        self.mask = _rounded(CAMERA, fill=255)
+        self.ring = _rounded(CAMERA, outline=255, width=4 * SCALE)
 
     def paint(self, frame: NDArray[np.uint8], step: int) -> Image:
         """Return the picture of one step, ``WIDTH`` × ``HEIGHT``."""
-        from PIL import Image, ImageDraw
+        from PIL import ImageDraw
 
         picture = self.base.copy()
         draw = ImageDraw.Draw(picture)
         for row in self.rows:
             self._curve(draw, row, step)
-        small = picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+        small = picture.reduce(SCALE)
         self._camera(small, frame, step)
         return small
 
@@ -212,30 +214,18 @@ class _Painter:
         self._line(draw, run, ON_DARK[row.name], 2.2)
 
     def _camera(self, picture: Image, frame: NDArray[np.uint8], step: int) -> None:
-        from PIL import Image, ImageDraw
+        from PIL import Image
 
         shown = Image.fromarray(frame).resize((CAMERA, CAMERA), Image.Resampling.BICUBIC)
         done = self.fired is not None and step >= self.fired
         fresh = self.fired is not None and 0 <= step - self.fired < FLASH
-        mask = Image.new("L", (CAMERA * SCALE, CAMERA * SCALE), 0)
-        size = CAMERA * SCALE - 1
-        ImageDraw.Draw(mask).rounded_rectangle([0, 0, size, size], 12 * SCALE, fill=255)
         if fresh:
             glow = Image.new("RGB", shown.size, ON_DARK["done"])
             shown = Image.blend(shown, glow, 0.45 * (1 - (step - (self.fired or 0)) / FLASH))
-        picture.paste(shown, (PAD, PAD), mask.resize(shown.size, Image.Resampling.LANCZOS))
+        picture.paste(shown, (PAD, PAD), self.mask)
         if done:
-            self._ring(picture, mask)
+            picture.paste(ON_DARK["done"], (PAD, PAD, PAD + CAMERA, PAD + CAMERA), self.ring)
         self._caption(picture, done=done)
-
-    def _ring(self, picture: Image, mask: Image) -> None:
-        from PIL import Image, ImageDraw
-
-        ring = Image.new("L", mask.size, 0)
-        edge = [0, 0, mask.width - 1, mask.height - 1]
-        ImageDraw.Draw(ring).rounded_rectangle(edge, 12 * SCALE, outline=255, width=4 * SCALE)
-        ring = ring.resize((CAMERA, CAMERA), Image.Resampling.LANCZOS)
-        picture.paste(Image.new("RGB", ring.size, ON_DARK["done"]), (PAD, PAD), ring)
 
     def _caption(self, picture: Image, *, done: bool) -> None:
         from PIL import Image, ImageDraw
@@ -251,7 +241,7 @@ class _Painter:
             plate = [PAD + 10, 16, PAD + 30 + wide, 44]
             self._plate(draw, plate, (15, 19, 24, 205))
             self._text(draw, text, PAD + 20, 23, 13, INK)
-        picture.paste(large.resize(part.size, Image.Resampling.LANCZOS), box[:2])
+        picture.paste(large.reduce(SCALE), box[:2])
         if done:
             self._badge(picture)
 
@@ -264,7 +254,7 @@ class _Painter:
         draw = ImageDraw.Draw(large, "RGBA")
         self._plate(draw, [6, 6, 86, 36], ON_DARK["done"])
         self._text(draw, "DONE", 46, 13, 15, BACK, anchor="ma")
-        picture.paste(large.resize(part.size, Image.Resampling.LANCZOS), box[:2])
+        picture.paste(large.reduce(SCALE), box[:2])
 
     def _plate(self, draw: ImageDraw, box: Sequence[float], fill: Any) -> None:
         draw.rounded_rectangle([v * SCALE for v in box], 8 * SCALE, fill=fill)
@@ -288,6 +278,19 @@ class _Painter:
         large = [(x * SCALE, y * SCALE) for x, y in points]
         if len(large) > 1:
             draw.line(large, colour, round(width * SCALE), joint="curve")
+
+
+def _rounded(
+    size: int, *, fill: int | None = None, outline: int | None = None, width: int = 1
+) -> Image:
+    """Return a mask of a square with round corners, drawn large and shrunk."""
+    from PIL import Image, ImageDraw
+
+    mask = Image.new("L", (size * SCALE, size * SCALE), 0)
+    edge = [0, 0, size * SCALE - 1, size * SCALE - 1]
+    draw = ImageDraw.Draw(mask)
+    draw.rounded_rectangle(edge, 12 * SCALE, fill=fill, outline=outline, width=width)
+    return mask.reduce(SCALE)
 
 
 def _mix(colour: str, share: float) -> tuple[int, int, int]:

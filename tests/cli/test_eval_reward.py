@@ -1,0 +1,99 @@
+"""``robo-reward eval-reward`` on a painted suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robo_reward.evaluate import METRICS, suites
+from robo_reward.models import registry
+
+PAINTED = suites.Suite(
+    recorder="tests.evaluate.episodes:record",
+    splits=("unseen",),
+    families="robo_reward.evaluate.suites:SUITES",
+)
+
+
+@pytest.fixture
+def run(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Any]:
+    monkeypatch.setitem(suites.SUITES, "painted", PAINTED)
+    monkeypatch.chdir(tmp_path)
+
+    def start(*flags: str) -> Any:
+        base = ("--model", "oracle-pixels", "--suite", "painted", "--episodes", "6")
+        return command("eval-reward", *base, "--resamples", "20", *flags)
+
+    return start
+
+
+def test_last_line_is_one_object_with_the_headline_keys(run: Callable[..., Any]) -> None:
+    ran = run("--json", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("\n") == 1
+    result = json.loads(ran.out)
+    assert {metric.name for metric in METRICS} <= set(result)
+    assert result["voc"] == pytest.approx(1.0)
+    assert result["mismatch_drop"] == 0.0
+    assert result["intervals"]["voc"] == pytest.approx([1.0, 1.0])
+    assert result["counts"]["episodes"] == 6
+    assert (result["suite"], result["split"], result["seed"]) == ("painted", "unseen", 0)
+
+
+def test_folder_holds_what_is_needed_to_look_and_to_repeat(run: Callable[..., Any]) -> None:
+    assert run("--out", "out", "--quiet").code == 0
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"metrics.json", "report.html", "config.yaml", "env.json", "log.txt"} <= names
+    metrics = json.loads(Path("out/metrics.json").read_text())
+    assert set(metrics["families"]) == {"push", "lift"}
+    report = Path("out/report.html").read_text()
+    assert "--model oracle-pixels --suite painted --split unseen --episodes 6" in report
+
+
+def test_without_json_a_table_and_the_path_last(run: Callable[..., Any]) -> None:
+    ran = run()
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[1].split() == ["voc", "1"]
+    assert lines[-1].endswith("report.html")
+    assert Path(lines[-1]).is_file()
+
+
+def test_several_models_stand_side_by_side(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, "listener", "tests.evaluate.episodes:Listener")
+    ran = run("--model", "listener", "oracle-pixels", "--json")
+    assert ran.code == 0, ran.err
+    result = json.loads(ran.out)
+    drops = {name: figures["mismatch_drop"] for name, figures in result["models"].items()}
+    assert drops == pytest.approx({"listener": 0.9, "oracle-pixels": 0.0})
+    assert result["mismatch_drop"] == pytest.approx(0.9)
+    head = run("--model", "listener", "oracle-pixels").out.splitlines()[0]
+    assert head.split() == ["metric", "listener", "oracle-pixels"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--split", "unsen"), "did you mean unseen"),
+        (("--suite", "pianted"), "did you mean painted"),
+        (("--episodes", "0"), "episodes must be >= 1"),
+        (("--batch-size", "0"), "batch_size must be >= 1"),
+        (("--timeout", "0"), "--timeout must be > 0"),
+        (("--model", "oracle"), "did you mean oracle-pixels"),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_two(
+    run: Callable[..., Any], flags: tuple[str, ...], words: str
+) -> None:
+    ran = run(*flags)
+    assert ran.code == 2
+    assert words in ran.err
+    assert ran.err.count("\n") == 1
