@@ -69,6 +69,7 @@ class RewardSession:
         self._queues: list[deque[Entry]] = [deque() for _ in range(num_envs)]
         self._unsent: list[Entry] = []
         self._before = 0
+        self._final: list[RewardRecord] = []
         self._summaries: list[EpisodeSummary] = []
 
     def begin(self, env: int, moment: Moment, *, task: Task) -> int:
@@ -162,11 +163,15 @@ class RewardSession:
             RewardLost: Scores stayed away for too long, or too many of them.
         """
         policy = wait or WAITS[self.config.mode]
-        records: list[RewardRecord] = []
         for env in range(len(self._queues)) if envs is None else envs:
             queue = self._queues[env]
             while queue and self._may_settle(queue, policy):
-                records += self._settle(queue.popleft())
+                batch = queue[0].batch
+                if batch is not None and not queue[0].episode.over:
+                    # Before it leaves the queue: an interrupt while waiting must lose nothing.
+                    self.desk.collect(batch)
+                self._final += self._settle(queue.popleft())
+        records, self._final = self._final, []
         return records
 
     def is_over(self, env: int) -> bool:
