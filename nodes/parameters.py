@@ -79,7 +79,7 @@ def from_mapping(cls: type[P], values: Mapping[str, Any], *, where: str = "param
             problems.append(f"{where}: unknown {key!r}; {did_you_mean(name, known)}")
             continue
         try:
-            found[name] = msgspec.convert(value, known[name], strict=False)
+            found[name] = msgspec.convert(value, known[name], strict=False, dec_hook=_special)
         except msgspec.ValidationError as error:
             problems.append(f"{where}: {name}: {error}")
     try:
@@ -105,6 +105,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold `name: value` lines, got {type(values).__name__}")
     return values
+
+
+def _special(kind: type, value: Any) -> Any:
+    if issubclass(kind, Path) and isinstance(value, str):
+        return kind(value)
+    raise msgspec.ValidationError(f"expected {kind.__name__}, got {value!r}")
 
 
 def _parts(namespace: str) -> list[str]:

@@ -12,5 +12,9 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "figures of reward models on episodes with truth, and a report",
     ),
     "serve": ("robo_reward.cli.serve", "Serve", "a reward node, until it is told to stop"),
+    "camera": ("robo_reward.cli.camera", "Camera", "stream a camera, a video or a scene"),
+    "record": ("robo_reward.cli.record", "Record", "record cameras, actions and scores"),
+    "monitor": ("robo_reward.cli.monitor", "Monitor", "rate, age and drops of camera streams"),
+    "up": ("robo_reward.cli.up", "Up", "several nodes from one file, in one terminal"),
 }
 """Name → (module, class, one line of help), in the order of the help."""
