@@ -56,6 +56,13 @@ class NodeParameters:
 
 
 P = TypeVar("P")
+N = TypeVar("N", bound=NodeParameters)
+
+
+def part_of(cls: type[N], whole: object) -> N:
+    """Take the parameters of a node out of an object that has them and more, such as a verb."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return cls(**{name: getattr(whole, name) for name in names})
 
 
 def from_mapping(cls: type[P], values: Mapping[str, Any], *, where: str = "parameters") -> P:
