@@ -112,6 +112,21 @@ def test_ranges_are_open() -> None:
     assert not any("<" in line for line in lines if line.startswith("numpy"))
 
 
+def test_require_names_an_extra_that_brings_the_package() -> None:
+    other = {"PIL": "pillow", "cv2": "opencv-python", "yaml": "pyyaml"}
+    extras = PROJECT["optional-dependencies"]
+    wrong = []
+    for folder in ("robo_reward", "envs", "nodes", "policies"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            for module, extra in re.findall(r'\brequire\("([\w.]+)", extra="(\w+)"\)', text):
+                top = module.partition(".")[0]
+                name = other.get(top) or top.replace("_", "-")
+                if name not in {re.split(r"[\[><=]", line)[0] for line in extras.get(extra, [])}:
+                    wrong.append(f"{path.relative_to(ROOT)}: {module} is not in [{extra}]")
+    assert wrong == []
+
+
 def test_base_install_is_small() -> None:
     names = {re.match(r"[\w-]+", line).group() for line in PROJECT["dependencies"]}  # type: ignore[union-attr]
     assert names == {"gymnasium", "msgspec", "numpy", "pyzmq", "simplejpeg", "tyro"}
