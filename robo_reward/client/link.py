@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 BEAT_S = 0.5
 LOST_S = 1.5
 HELLO_S = 0.25
+UNSENT_S = 0.02
 TICK_S = 0.1
 MENDS = 8
 
@@ -96,7 +97,7 @@ class Link:
         self._waker = Waker()
         self._boot = ""
         self._heard_s = 0.0
-        self._hello_s = 0.0
+        self._hello_due_s = 0.0
         self._beat_s = 0.0
         self._context = make_context()
         self._score = open_socket(self._context, zmq.DEALER, send_hwm=256, receive_hwm=1024)
@@ -171,7 +172,7 @@ class Link:
         self._send_waiting(now)
 
     def _pause_ms(self) -> int:
-        pause = TICK_S
+        pause = TICK_S if self._boot else UNSENT_S
         if self._boot and len(self._flying) < self._room():
             now = time.monotonic()
             for ask in self._waiting.values():
@@ -217,15 +218,16 @@ class Link:
     def _keep_contact(self, now: float) -> None:
         if self._boot and now - self._heard_s > LOST_S:
             self._lose(f"nothing heard from the node for {now - self._heard_s:.1f} s")
-        if not self._boot and now - self._hello_s >= HELLO_S:
-            self._hello_s = now
+        if not self._boot and now >= self._hello_due_s:
             hello = Hello(
                 session=self.config.session,
                 window=self.config.window,
                 priority=self.config.priority,
                 software=self.config.software,
             )
-            send(self._score, TO_NODE.pack(hello))
+            # Not sent means not connected: a moment later it may be.
+            sent = send(self._score, TO_NODE.pack(hello))
+            self._hello_due_s = now + (HELLO_S if sent else UNSENT_S)
         if self._control is not None and now - self._beat_s >= BEAT_S:
             self._beat_s = now
             beat = Beat(
@@ -240,7 +242,7 @@ class Link:
         logger.warning("reward node at %s: %s", self.config.address, why)
         self.counts["lost"] += 1
         self._boot = ""
-        self._hello_s = 0.0
+        self._hello_due_s = 0.0
         self.greeted.clear()
         now = time.monotonic()
         for ask in list(self._flying.values()):
@@ -280,7 +282,7 @@ class Link:
             return  # about one message; its question is answered or asked again by the clock
         self.refusal = refused
         if refused.reason in FATAL:
-            self._hello_s = time.monotonic() + 1.0  # another node may take its place
+            self._hello_due_s = time.monotonic() + 1.0  # another node may take its place
             self.greeted.set()
             for ask in [*self._flying.values(), *self._waiting.values()]:
                 self._settle(ask, reason=refused.reason, detail=refused.detail)
