@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,6 +145,16 @@ class Asker:
             columns[name] = np.clip(np.concatenate(rows), *RANGES[name])
         return ScoreArrays(**columns)
 
+    def ask_all(self, passes: Mapping[str, Sequence[Query]]) -> dict[str, ScoreArrays]:
+        """Return the rows of each pass; batches run on across the passes, in their order."""
+        rows = self.ask([query for queries in passes.values() for query in queries])
+        found, first = {}, 0
+        for name, queries in passes.items():
+            part = slice(first, first + len(queries))
+            found[name] = ScoreArrays(**{signal: getattr(rows, signal)[part] for signal in SIGNALS})
+            first = part.stop
+        return found
+
     def _batch(self, queries: Sequence[Query]) -> ScoreArrays:
         if isinstance(self.model, RewardModel):
             return self.model.score(queries)
@@ -171,28 +181,29 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
     views = _views(asker, episode)
     clips = 100 * number
     task = Task(instruction=episode.instruction)
-    forward = asker.ask(_clip(views, task, clip=clips))
-    backward = np.empty(0, np.float32)
-    if asker.options.reverse:
-        backward = asker.ask(_clip(views[::-1], task, clip=clips + 1)).progress
-    wrong = {}
-    places = np.arange(len(views)) if asker.history else strip_places(len(views))
-    for index, text in enumerate(false_instructions(episode)[: asker.options.mismatches]):
-        queries = _clip(views, Task(instruction=text), clip=clips + 10 + index)
-        wrong[text] = asker.ask([queries[place] for place in places]).progress
     starts, ends = pair_places(len(views), count=asker.options.pairs)
-    pairs = asker.ask(_pairs(views, task, ends, starts, clip=clips + 2))
-    swapped = asker.ask(_pairs(views, task, starts, ends, clip=clips + 3))
+    places = np.arange(len(views)) if asker.history else strip_places(len(views))
+    texts = false_instructions(episode)[: asker.options.mismatches]
+    passes = {
+        "forward": _clip(views, task, clip=clips),
+        "backward": _clip(views[::-1], task, clip=clips + 1) if asker.options.reverse else [],
+        "pairs": _pairs(views, task, ends, starts, clip=clips + 2),
+        "swapped": _pairs(views, task, starts, ends, clip=clips + 3),
+    }
+    for index, text in enumerate(texts):
+        clip = _clip(views, Task(instruction=text), clip=clips + 10 + index)
+        passes[f"wrong {text}"] = [clip[place] for place in places]
+    found = asker.ask_all(passes)
     return EpisodeScores(
-        forward=forward,
-        backward=backward,
-        wrong=wrong,
+        forward=found["forward"],
+        backward=found["backward"].progress,
+        wrong={text: found[f"wrong {text}"].progress for text in texts},
         wrong_places=places,
         pair_starts=starts,
         pair_ends=ends,
-        pair_delta=pairs.progress_delta,
-        pair_contrastive=pairs.contrastive,
-        swapped_contrastive=swapped.contrastive,
+        pair_delta=found["pairs"].progress_delta,
+        pair_contrastive=found["pairs"].contrastive,
+        swapped_contrastive=found["swapped"].contrastive,
         missing=dict(asker.missing - before),
         queries=asker.queries - asked,
     )

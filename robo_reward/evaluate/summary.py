@@ -63,6 +63,9 @@ def episode_row(
         "final_progress": progress[-1],
         "final_done": scores.forward.done[-1],
         "drop": _drop(scores) if won else math.nan,
+        "voc_truth": metrics.voc(episode.progress)
+        if won and episode.progress is not None
+        else math.nan,
         **_against_truth(episode, scores),
         **_gate(episode, scores, fired),
     }
@@ -220,6 +223,13 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         definition="Spearman of progress with the frame index, mean over successes",
         compute=mean("voc"),
+    ),
+    Metric(
+        name="voc_of_truth",
+        title="VOC of the truth",
+        better="none",
+        definition="what true progress itself would score: the ceiling that the data allow",
+        compute=mean("voc_truth"),
     ),
     Metric(
         name="vroc",

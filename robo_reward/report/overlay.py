@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError, require
+from robo_reward.signals import SIGNALS, Score
 
 from .movie import write_gif, write_mp4
 from .palette import ON_DARK, WORDS
@@ -63,6 +64,15 @@ class OverlayScores:
     contrastive: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
     is_done: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, scores: Sequence[Score], *, is_done: Sequence[bool] = ()) -> OverlayScores:
+        """Take the signals of one score per frame, and the gate's decisions where there are any."""
+        columns = {
+            name: np.array([getattr(score.signals, name) for score in scores], np.float32)
+            for name in SIGNALS
+        }
+        return cls(**columns, is_done=np.array(is_done, bool) if is_done else None)
 
     def __len__(self) -> int:
         """Number of frames T."""

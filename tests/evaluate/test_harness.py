@@ -89,6 +89,7 @@ def test_constant_curves_score_zero_and_are_counted() -> None:
     result = evaluate({"m": OraclePixels()}, [flat], options=OPTIONS).models[0]
     assert result.overall["voc"].value == 0.0
     assert result.overall["vroc"].value == 0.0
+    assert result.overall["voc_of_truth"].value == 1.0
     assert result.counts["constant_curves_of_successes"] == 1
 
 

@@ -27,6 +27,7 @@ from robo_reward.report.filmstrip import film_strip, strip_html
 from robo_reward.report.html_page import cards, interval, number, picture, table
 from robo_reward.report.movie import write_gif
 from robo_reward.report.svg import Chart
+from robo_reward.signals import Identity, Score, Signals
 
 T = 8
 
@@ -93,6 +94,16 @@ def test_mp4_is_readable(tmp_path: Path) -> None:
         assert film.get(cv2.CAP_PROP_FRAME_COUNT) == T + 2
     finally:
         film.release()
+
+
+def test_overlay_takes_scores_and_leaves_gaps_where_one_is_missing() -> None:
+    lost = Score.missing("BUSY", identity=Identity())
+    seen = Score(signals=Signals(progress=0.5, done=0.9))
+    made = OverlayScores.of([seen, lost], is_done=[False, True])
+    np.testing.assert_array_equal(made.progress, np.array([0.5, np.nan], np.float32))
+    assert made.is_done is not None
+    assert made.is_done.tolist() == [False, True]
+    assert OverlayScores.of([seen]).is_done is None
 
 
 def test_overlay_refuses_what_does_not_fit(tmp_path: Path) -> None:
