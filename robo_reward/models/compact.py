@@ -1,0 +1,207 @@
+"""The compact reward model: all five signals from one encoding per frame, on a CPU.
+
+Idea: ``compact_network``. Trained from scratch on the table-top suite by ``robo-reward
+train-reward``. Progress is the mean of an ensemble's mixture over bins; uncertainty is that mixture's
+standard deviation over that of "no idea" (a uniform one). Delta is a difference of progress, so that
+the sum over an episode telescopes; contrastive comes from a pairwise head that is antisymmetric by
+construction. With several cameras progress is the mean, done the minimum, uncertainty the maximum.
+Licence of code and weights: Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo_reward.assets import ROOT
+from robo_reward.errors import MissingDependency, ModelNotFound, require
+from robo_reward.frames import Image
+from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
+from robo_reward.query import Query
+from robo_reward.task import Task
+
+SHIPPED = ROOT / "compact"
+UNIFORM_STD = 0.2887
+"""Standard deviation of a uniform distribution over [0, 1]."""
+TEXT_CACHE = 1024
+ENCODE_BATCH = 64
+"""Frames encoded at once at most: bounds memory, costs no speed beyond this on a CPU."""
+
+
+class CompactModel(RewardModel):
+    """The shipped model, or one of the same kind trained elsewhere.
+
+    Args:
+        folder: Holds ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        cache_frames: How many encoded frames are kept (18 KB each).
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto", cache_frames: int = 8192) -> None:
+        torch = require("torch", extra="train")
+        tokenizers = require("tokenizers", extra="train")
+        require("huggingface_hub", extra="train")
+        from robo_reward.models.compact_network import CompactNetwork
+
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise MissingDependency(
+                f"{folder} holds no model.safetensors; train one with `robo-reward train-reward`"
+            )
+        self._torch = torch
+        self.device = _device(torch, device)
+        network = CompactNetwork.from_pretrained(str(folder))
+        self.network = network.float().eval().to(self.device)
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._texts: dict[str, object] = {}
+        parameters = sum(p.numel() for p in self.network.parameters())
+        version = hashlib.blake2b(weights.read_bytes(), digest_size=6).hexdigest()
+        prompt = hashlib.blake2b((folder / "tokenizer.json").read_bytes(), digest_size=6)
+        super().__init__(
+            name="compact",
+            version=version,
+            capabilities=Capabilities(
+                max_views=4,
+                licence="Apache-2.0",
+                memory_mb=parameters * 4 / 2**20,
+                parameters=parameters,
+            ),
+            prompt_id=prompt.hexdigest(),
+            cache_frames=cache_frames,
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path | None = None, *, device: str = "auto") -> CompactModel:
+        """Load from a folder or a hub id; the shipped weights when nothing is named.
+
+        Raises:
+            ModelNotFound: Neither a folder nor a hub id that can be reached.
+        """
+        if name is None:
+            return cls(SHIPPED, device=device)
+        if Path(name).is_dir():
+            return cls(Path(name), device=device)
+        hub = require("huggingface_hub", extra="train")
+        try:
+            return cls(Path(hub.snapshot_download(str(name))), device=device)
+        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+            raise ModelNotFound(
+                f"{name!r} is neither a folder nor a model that the hub gave: {error}"
+            ) from error
+
+    def visual_features(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Frozen features for a policy: the map pooled to 3 × 3 cells, ``(n, 9·width) float32``."""
+        torch = self._torch
+        with torch.inference_mode():
+            maps = self.network.encoder(self._pixels(images))
+            pooled = torch.nn.functional.adaptive_avg_pool2d(maps, 3).flatten(1)
+        features: NDArray[np.float32] = pooled.cpu().numpy()
+        return features
+
+    def _pixels(self, images: Sequence[Image]) -> object:
+        torch = self._torch
+        size = self.network.config.image_size
+        batch = np.stack([_resized(image, size) for image in images])
+        pixels = torch.from_numpy(batch).to(self.device)
+        return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
+        features: list[Feature] = []
+        with self._torch.inference_mode():
+            for start in range(0, len(images), ENCODE_BATCH):
+                maps = self.network.encoder(self._pixels(images[start : start + ENCODE_BATCH]))
+                features.extend(maps.half().unbind(0))
+        return features
+
+    def _text(self, text: str) -> object:
+        known = self._texts.get(text)
+        if known is None:
+            if len(self._texts) >= TEXT_CACHE:
+                self._texts.clear()
+            tokens = self._torch.tensor(
+                [encode_text(self.tokenizer, text, self.network.config.max_tokens)]
+            )
+            known = self._texts[text] = self.network.text(tokens.to(self.device))[0]
+        return known
+
+    def _score(
+        self,
+        queries: Sequence[Query],
+        newest: Sequence[tuple[Feature, ...]],
+        reference: Sequence[tuple[Feature, ...]],
+    ) -> ScoreArrays:
+        torch = self._torch
+        from robo_reward.models.compact_network import expected_progress
+
+        # One row per view; a missing reference is the newest frame itself, hence a change of 0.
+        views = [(i, view) for i, group in enumerate(newest) for view in group]
+        before = [
+            (reference[i] or newest[i])[min(k, len(reference[i] or newest[i]) - 1)]
+            for i, group in enumerate(newest)
+            for k in range(len(group))
+        ]
+        with torch.inference_mode():
+            text = torch.stack([self._text(queries[i].task.text) for i, _ in views])[:, None]
+            maps = torch.stack([view for _, view in views]).float()
+            now = self.network.judge(maps, text)
+            then = self.network.judge(torch.stack(before).float(), text)
+            progress, spread = expected_progress(now.bins)
+            progress_before, _ = expected_progress(then.bins)
+            done = now.done.sigmoid().mean(1)
+            order = torch.tanh(self.network.order_logit(now.joint, then.joint) / 2)
+            columns = [progress, progress - progress_before, done, order, spread / UNIFORM_STD]
+            table = torch.stack(columns, 1).cpu().numpy()
+        return _fold(table, [i for i, _ in views], len(queries))
+
+
+def encode_text(tokenizer: object, text: str, max_tokens: int) -> list[int]:
+    """Return token ids of an instruction, lower-cased, cut at ``max_tokens``; never empty."""
+    ids: list[int] = tokenizer.encode(text.lower()).ids[:max_tokens]  # type: ignore[attr-defined]
+    return ids or [1]
+
+
+def _fold(table: NDArray[np.float32], owners: list[int], count: int) -> ScoreArrays:
+    """Join the views of each query: mean of progress, delta and order, least done, most unsure."""
+    rows = np.empty((count, 5), np.float32)
+    owner = np.array(owners)
+    for index in range(count):
+        mine = table[owner == index]
+        rows[index] = mine.mean(0)
+        rows[index, 2] = mine[:, 2].min()
+        rows[index, 4] = mine[:, 4].max()
+    rows[:, 4] = np.minimum(rows[:, 4], 1.0)
+    return ScoreArrays(
+        progress=rows[:, 0],
+        progress_delta=rows[:, 1],
+        done=rows[:, 2],
+        contrastive=rows[:, 3],
+        uncertainty=rows[:, 4],
+    )
+
+
+def _resized(image: Image, size: int) -> Image:
+    """Cut the largest centred square and resample it by area averages or bilinearly."""
+    height, width, _ = image.shape
+    if (height, width) == (size, size):
+        return image
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    pil = require("PIL.Image", extra="train")
+    resized: Image = np.asarray(pil.fromarray(square).resize((size, size), pil.Resampling.BOX
+        if side > size else pil.Resampling.BILINEAR))  # fmt: skip
+    return resized
+
+
+def _device(torch: object, name: str) -> str:
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():  # type: ignore[attr-defined]
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"  # type: ignore[attr-defined]

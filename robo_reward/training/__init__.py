@@ -1,0 +1,1 @@
+"""Training of reward models: data, labels, losses, the loop."""

@@ -1,0 +1,189 @@
+"""Batches for the compact model: two frames of each episode, several instructions for both.
+
+The second frame makes pairs for the contrastive head. Of the instructions one is the episode's own,
+some are others about the same scene (counterfactuals, with their true progress), and one is about
+things that are not there. Nothing tells the network when in the episode a frame was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from robo_reward.envs.tabletop.facts import Facts
+from robo_reward.envs.tabletop.goal import Goal
+from robo_reward.envs.tabletop.instructions import instruct
+from robo_reward.envs.tabletop.spec import SceneSpec
+
+from .augment import augment
+from .labels import Label, absent, judged_goals, label, names_something_here
+from .shards import CAMERA, Entry, Shard
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Targets and inputs; frames come in pairs, 2i and 2i + 1 of one episode.
+
+    Attributes:
+        images: ``(2E, S, S, 3) uint8``.
+        tokens: ``(E, Q, L) int64``, 0 for padding; both frames of an episode share them.
+        progress: ``(2E, Q) float32``.
+        done: ``(2E, Q) float32``.
+        points: ``(2E, Q, 3, 2) float32`` in [-1, 1], NaN where unknown.
+    """
+
+    images: NDArray[np.uint8]
+    tokens: NDArray[np.int64]
+    progress: NDArray[np.float32]
+    done: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """How batches are drawn.
+
+    Attributes:
+        episodes: Episodes in a batch; there are twice as many frames.
+        queries: Instructions for each episode, at least 3.
+        spelled: Share of sentences in which one word is spelled out letter by letter, so that the
+            pieces of unknown words are known.
+        late: Share of frames drawn from an episode's last ones, where goals hold.
+        augment: Whether to vary the images.
+    """
+
+    episodes: int = 48
+    queries: int = 5
+    spelled: float = 0.06
+    late: float = 0.3
+    augment: bool = True
+
+
+class Batches:
+    """Draws batches; batch i of a seed is always the same.
+
+    Args:
+        shards: The data.
+        encode: Sentence to token ids.
+        config: How to draw.
+        seed: Decides everything.
+    """
+
+    def __init__(
+        self, shards: Sequence[Shard], encode: Encode, *, config: BatchConfig, seed: int
+    ) -> None:
+        self._shards = shards
+        self._encode = encode
+        self._config = config
+        self._seed = seed
+        self._index = [(i, j) for i, shard in enumerate(shards) for j in range(len(shard.entries))]
+
+    def __len__(self) -> int:
+        """Number of episodes to draw from."""
+        return len(self._index)
+
+    def draw(self, number: int) -> Batch:
+        """Return batch ``number``."""
+        rng = np.random.default_rng([self._seed, number])
+        picks = rng.integers(len(self._index), size=self._config.episodes)
+        images, tokens, labels = [], [], []
+        for pick in picks:
+            shard, entry = self._entry(int(pick))
+            frames = self._frames(entry, rng)
+            rows = [Facts.from_vector(shard.facts[entry.start + t]) for t in frames]
+            said, judged = self._queries(entry, rows, rng)
+            pair = np.stack([shard.frames[entry.start + t] for t in frames])
+            if self._config.augment:
+                pair, shift = augment(pair, rng)
+                judged = [[_shifted(one, shift) for one in frame] for frame in judged]
+            images.append(pair)
+            tokens.append(said)
+            labels.extend(judged)
+        return Batch(
+            np.concatenate(images),
+            _padded(tokens),
+            np.array([[one.progress for one in row] for row in labels], np.float32),
+            np.array([[one.done for one in row] for row in labels], np.float32),
+            np.array([[one.points for one in row] for row in labels], np.float32),
+        )
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number``: a torch map-style dataset of whole batches."""
+        return self.draw(number)
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield batches ``start`` to ``stop - 1`` in order, drawn ahead by a worker process."""
+        loader: DataLoader[Batch] = DataLoader(
+            self,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=1,
+            prefetch_factor=4,
+            collate_fn=_as_it_is,
+            multiprocessing_context="fork",
+        )
+        yield from loader
+
+    def _entry(self, pick: int) -> tuple[Shard, Entry]:
+        i, j = self._index[pick]
+        return self._shards[i], self._shards[i].entries[j]
+
+    def _frames(self, entry: Entry, rng: np.random.Generator) -> list[int]:
+        frames = []
+        for _ in range(2):
+            late = rng.random() < self._config.late
+            low = max(entry.length - 4, 0) if late else 0
+            frames.append(int(rng.integers(low, entry.length)))
+        return frames
+
+    def _queries(
+        self, entry: Entry, rows: list[Facts], rng: np.random.Generator
+    ) -> tuple[list[list[int]], list[list[Label]]]:
+        def say(goal: Goal, spec: SceneSpec) -> list[int]:
+            text = instruct(goal, spec, rng=rng)
+            if self._config.augment and rng.random() < self._config.spelled:
+                words = text.split()
+                at = int(rng.integers(len(words)))
+                words[at] = " ".join(words[at])
+                text = " ".join(words)
+            return self._encode(text)
+
+        others = judged_goals(entry.spec)
+        goals = [entry.goal]
+        for _ in range(self._config.queries - 2):
+            goals.append(others[int(rng.integers(len(others)))])
+        said = [say(goal, entry.spec) for goal in goals]
+        judged = [[label(row, entry.spec, goal, camera=CAMERA) for goal in goals] for row in rows]
+        _, foreign = self._entry(int(rng.integers(len(self._index))))
+        if names_something_here(foreign.goal, foreign.spec, entry.spec):
+            said.append(say(entry.goal, entry.spec))
+            for frame in judged:
+                frame.append(frame[0])
+        else:
+            said.append(say(foreign.goal, foreign.spec))
+            for frame, row in zip(judged, rows, strict=True):
+                frame.append(absent(row, entry.spec, camera=CAMERA))
+        return said, judged
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _shifted(one: Label, shift: NDArray[np.float32]) -> Label:
+    return Label(one.progress, one.done, one.points + shift)
+
+
+def _padded(tokens: list[list[list[int]]]) -> NDArray[np.int64]:
+    longest = max(len(ids) for said in tokens for ids in said)
+    padded = np.zeros((len(tokens), len(tokens[0]), longest), np.int64)
+    for i, said in enumerate(tokens):
+        for j, ids in enumerate(said):
+            padded[i, j, : len(ids)] = ids
+    return padded

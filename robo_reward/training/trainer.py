@@ -1,0 +1,227 @@
+"""Training of the compact model: data → loss → step → check → checkpoint, in one readable loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from robo_reward.models.compact import encode_text
+from robo_reward.models.compact_network import CompactConfig, CompactNetwork
+
+from .batches import Batch, BatchConfig, Batches
+from .check import check
+from .losses import LossConfig, Targets, total_loss
+from .shards import Shard
+from .tokenizer import train_tokenizer
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what is learned, but the data.
+
+    Attributes:
+        steps: Optimiser steps.
+        seed: Decides initial weights, batches and augmentation.
+        rate: Peak learning rate; warmed up, then a half cosine down to a hundredth.
+        warmup: Steps of warm-up.
+        decay: AdamW weight decay.
+        average: Decay of the moving average of the weights, which is what is kept.
+        clip: Largest norm of the gradient.
+        checkpoint_every: Steps between checkpoints.
+        report_every: Steps between reports.
+        network: Sizes of the network.
+        batch: How batches are drawn.
+        loss: Weights of the losses.
+    """
+
+    steps: int = 7000
+    seed: int = 0
+    rate: float = 2e-3
+    warmup: int = 200
+    decay: float = 0.02
+    average: float = 0.998
+    clip: float = 1.0
+    checkpoint_every: int = 250
+    report_every: int = 50
+    network: CompactConfig = field(default_factory=CompactConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+class Trainer:
+    """Trains one network; goes on from the folder's checkpoint when there is one.
+
+    Args:
+        shards: Training data.
+        held_out: Data that the running check is made on.
+        config: What to do.
+        folder: Holds the checkpoint while training and the model afterwards.
+        device: torch device.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        held_out: Sequence[Shard],
+        *,
+        config: TrainConfig,
+        folder: Path,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.device = device
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        torch.set_float32_matmul_precision("medium")
+        self.tokenizer: Tokenizer = train_tokenizer(config.network.vocabulary)
+        self.network = CompactNetwork.of(config.network)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average),
+            use_buffers=False,
+        )
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.decay}, {"params": plain}],
+            lr=config.rate,
+            weight_decay=0.0,
+        )
+        self.step = 0
+        self.batches = Batches(shards, self._encode, config=config.batch, seed=config.seed)
+        self._held_out = held_out
+        self._restore()
+
+    def run(self, report: Report | None = None) -> CompactNetwork:
+        """Train to the end; returns the averaged network, ready to be used."""
+        sums: dict[str, float] = {}
+        began = time.perf_counter()
+        for batch in self.batches.stream(self.step, self.config.steps):
+            self._set_rate()
+            for name, value in self._learn(batch).items():
+                sums[name] = sums.get(name, 0.0) + value
+            self.step += 1
+            if report is not None and self.step % self.config.report_every == 0:
+                row = {name: value / self.config.report_every for name, value in sums.items()}
+                seconds = time.perf_counter() - began
+                row["frames_per_s"] = (
+                    2 * self.config.batch.episodes * self.config.report_every / seconds
+                )
+                if self.step % (10 * self.config.report_every) == 0 and self._held_out:
+                    row.update(check(self.averaged(), self.tokenizer, self._held_out))
+                report(self.step, row)
+                sums, began = {}, time.perf_counter()
+            if self.step % self.config.checkpoint_every == 0:
+                self._checkpoint()
+        return self.averaged()
+
+    def averaged(self) -> CompactNetwork:
+        """Return the moving average of the network, with the running statistics of now."""
+        network: CompactNetwork = self.average.module
+        for mine, theirs in zip(network.buffers(), self.network.buffers(), strict=True):
+            mine.copy_(theirs)
+        return network.eval()
+
+    def _encode(self, text: str) -> list[int]:
+        return encode_text(self.tokenizer, text, self.config.network.max_tokens)
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        self.network.train()
+        images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)
+        maps = self.network.encoder(images.float() / 127.5 - 1.0)
+        episodes, queries, length = batch.tokens.shape
+        tokens = torch.from_numpy(batch.tokens).to(self.device).view(-1, length)
+        text = self.network.text(tokens).view(episodes, queries, 4, -1).repeat_interleave(2, 0)
+        said = self.network.judge(maps, text)
+        targets = Targets(
+            torch.from_numpy(batch.progress).to(self.device).flatten(),
+            torch.from_numpy(batch.done).to(self.device).flatten(),
+            torch.from_numpy(batch.points).to(self.device).flatten(0, 1),
+            queries,
+        )
+        loss, parts = total_loss(self.network, said, targets, config=self.config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.average.update_parameters(self.network)
+        return {"loss": float(loss.detach()), **parts}
+
+    def _set_rate(self) -> None:
+        config = self.config
+        warm = min((self.step + 1) / config.warmup, 1.0)
+        share = min(self.step / config.steps, 1.0)
+        rate = config.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def _checkpoint(self) -> None:
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{k}": v for k, v in state.items()}
+        part = self._path.with_suffix(".part")
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part,
+                  metadata={"step": str(self.step), "config": _digest(self.config)})  # fmt: skip
+        os.replace(part, self._path)
+
+    def _restore(self) -> None:
+        """Go on where a killed run stopped; batches are numbered, so that it ends up the same."""
+        if not self._path.exists():
+            return
+        from safetensors import safe_open
+
+        with safe_open(self._path, "pt") as file:
+            metadata = file.metadata()
+        if metadata["config"] != _digest(self.config):
+            return
+        tensors = load_file(self._path)
+        self.step = int(metadata["step"])
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.average.module.load_state_dict(_part(tensors, "average."))
+        self.average.n_averaged.fill_(self.step)
+        state = self.optimiser.state_dict()
+        state["state"] = {}
+        for name, value in _part(tensors, "adam.").items():
+            index, key = name.split(".", 1)
+            state["state"].setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict(state)
+
+
+def save(network: CompactNetwork, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the folder that ``CompactModel.from_pretrained`` reads: half precision, no pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().half().contiguous() if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.dumps(asdict(network.config), indent=2)
+    (folder / "config.json").write_text(config + "\n")
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _digest(config: TrainConfig) -> str:
+    return json.dumps(asdict(config), sort_keys=True)
