@@ -19,6 +19,7 @@ from .cameras import Cameras, View, make_frames
 from .reward_config import RewardConfig
 from .reward_episode import Moment
 from .reward_wrapper import Veto
+from .scene_stream import FollowedEnv, SceneSink, followed
 from .task_finder import with_instruction
 
 TAP = "visual_reward"
@@ -32,6 +33,8 @@ class FrameTap(gymnasium.Wrapper[Any, Any, Any, Any]):
         env: The environment.
         cameras: See ``Cameras``.
         stream: Camera nodes take the frames on their own; the tap only stamps the steps.
+        scene: Where the state is published for camera nodes that follow this simulator; needs
+            ``stream``, and the environment in the process of the publisher.
         veto: Proprioceptive veto on the model's done, called with observation and info.
         stride: Every how many steps frames are taken, and at the end of every episode.
 
@@ -45,13 +48,21 @@ class FrameTap(gymnasium.Wrapper[Any, Any, Any, Any]):
         *,
         cameras: Mapping[str, View] | None = None,
         stream: bool = False,
+        scene: SceneSink | None = None,
         veto: Veto | None = None,
         stride: int = 1,
     ) -> None:
         super().__init__(env)
         if stride < 1:
             raise ConfigError(f"stride must be >= 1, got {stride}")
+        if scene is not None and not stream:
+            raise ConfigError("scene needs stream=True: the frames are taken elsewhere")
         self.cameras = None if stream else Cameras(cameras, env=env)
+        self.scene = scene
+        self.scene_env = 0
+        self._followed: FollowedEnv | None = followed(env) if scene is not None else None
+        self._episode = -1
+        self._step = 0
         self.tap_stride = stride
         self.reset_next = False
         self._veto = veto
@@ -69,6 +80,8 @@ class FrameTap(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Reset; the frames of the first state are in ``info``."""
         observation, raw = self.env.reset(seed=seed, options=options)
         self.reset_next = False
+        self._episode += 1
+        self._step = 0
         info = with_instruction(dict(raw), self.env)
         self._instruction = info.get("instruction")
         info[TAP] = self._look(observation, info, asked=True)
@@ -86,15 +99,25 @@ class FrameTap(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, raw = self.env.step(action)
         info = with_instruction(dict(raw), self.env)
         self._since += 1
+        self._step += 1
         changed = info.get("instruction") != self._instruction
         self._instruction = info.get("instruction")
         asked = terminated or truncated or changed or self._since >= self.tap_stride
         info[TAP] = self._look(observation, info, asked=asked)
         return observation, float(reward), bool(terminated), bool(truncated), info
 
+    def name_scene(self, env: int) -> None:
+        """Say which index the scene of this environment carries; the vector wrappers call this."""
+        self.scene_env = env
+
     def _look(self, observation: Any, info: dict[str, Any], *, asked: bool) -> dict[str, Any]:
+        wall_ns = time.time_ns()
+        if self.scene is not None and self._followed is not None:
+            wall_ns = self.scene.publish(
+                self._followed, env=self.scene_env, episode=self._episode, step=self._step
+            )
         seen: dict[str, Any] = {
-            "wall_ns": time.time_ns(),
+            "wall_ns": wall_ns,
             "asked": asked,
             "vetoed": bool(self._veto and self._veto(observation, info)),
         }

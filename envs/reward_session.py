@@ -100,6 +100,13 @@ class RewardSession:
         episode.task = task
         self._base(episode)
 
+    def next_name(self, env: int, *, reset: bool) -> tuple[int, int]:
+        """Return (episode, step) of the state that comes now, after a reset or a step."""
+        if reset:
+            return (self._numbers[env] + 1, 0)
+        episode = self._current(env)
+        return (episode.number, episode.step + 1)
+
     def due(self, env: int) -> bool:
         """Whether the step that comes now is one to ask about."""
         return self._current(env).since + 1 >= self.config.stride

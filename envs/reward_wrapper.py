@@ -18,7 +18,7 @@ from .cameras import Cameras, View, make_frames
 from .reward_config import RewardConfig
 from .reward_episode import Moment, RewardRecord, StepFacts
 from .reward_session import Listener, RewardSession
-from .scene_stream import SceneSink, SceneStream
+from .scene_stream import FollowedEnv, SceneSink, followed
 from .task_finder import Goal, Instruction, TaskFinder, with_instruction, without_truth
 
 Veto = Callable[[Any, Mapping[str, Any]], bool]
@@ -108,7 +108,8 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         if scene is not None and not camera_stream:
             raise ConfigError("scene needs camera_stream: the names of the cameras that follow it")
         self.cameras = None if camera_stream else Cameras(cameras, env=env)
-        self.scene = SceneStream(scene, env=env) if scene is not None else None
+        self.scene = scene
+        self._followed: FollowedEnv | None = followed(env) if scene is not None else None
         self.session = RewardSession(
             source,
             config=self.config,
@@ -136,9 +137,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._declared = False
         self._info = with_instruction(dict(raw), self.env)
         task = self._tasks.find(self._info)
-        if self.scene is not None:
-            self.scene.begin()
-        self.session.begin(0, self._moment(observation, asked=True), task=task)
+        self.session.begin(0, self._moment(observation, asked=True, reset=True), task=task)
         self.session.flush()
         info = without_truth(self._info, self.config.truth_keys)
         info["instruction"] = task.instruction
@@ -213,11 +212,15 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.session.close()
         super().close()
 
-    def _moment(self, observation: Any, *, asked: bool) -> Moment:
+    def _moment(self, observation: Any, *, asked: bool, reset: bool = False) -> Moment:
         wall_ns = time.time_ns()
         vetoed = bool(self._veto and self._veto(observation, self._info))
-        if self.scene is not None:
-            self.scene.publish(wall_ns=wall_ns)
+        if self.scene is not None and self._followed is not None:
+            episode, step = self.session.next_name(0, reset=reset)
+            # The mark must ask for the very frame that will show this state.
+            wall_ns = self.scene.publish(
+                self._followed, env=self.session.first_env, episode=episode, step=step
+            )
         if self.cameras is None or not asked:
             return Moment(wall_ns=wall_ns, asked=asked, vetoed=vetoed)
         self._sequence += 1

@@ -11,49 +11,42 @@ from numpy.typing import NDArray
 from robo_reward.errors import ConfigError
 
 
+class FollowedEnv(Protocol):
+    """An environment that a camera node can follow."""
+
+    def scene_config(self) -> bytes:
+        """Return everything needed to build this episode's scene again."""
+        ...
+
+    def scene_state(self) -> NDArray[np.float64]:
+        """Return the state of the scene now, ``(S,) float64``."""
+        ...
+
+
 class SceneSink(Protocol):
-    """Publishes scenes for camera nodes; ``robo_reward.client.ScenePublisher`` is one."""
+    """Publishes scenes for camera nodes; ``robo_reward.client.scene.ScenePublisher`` is one."""
 
-    def publish(self, state: NDArray[np.float64], *, wall_ns: int, config: bytes | None) -> None:
-        """Send the state of the scene at this instant.
+    def publish(self, source: FollowedEnv, *, env: int = 0, episode: int = 0, step: int) -> int:
+        """Publish what an environment shows now; step 0 begins an episode.
 
-        Args:
-            state: What ``env.unwrapped.scene_state()`` returned, ``(n,) float64``.
-            wall_ns: Wall-clock time, nanoseconds; camera nodes stamp their frame with it.
-            config: What ``env.unwrapped.scene_config()`` returned, at the first state of an
-                episode; ``None`` afterwards.
+        Returns:
+            Wall-clock stamp of the frame that will show it, nanoseconds.
         """
         ...
 
 
-class SceneStream:
-    """Publishes the scene of one environment.
-
-    Args:
-        sink: Where to.
-        env: An environment whose ``unwrapped`` has ``scene_config()`` and ``scene_state()``.
+def followed(env: gymnasium.Env[Any, Any]) -> FollowedEnv:
+    """Return the environment itself, as camera nodes follow it.
 
     Raises:
-        ConfigError: It has not.
+        ConfigError: It cannot be followed.
     """
-
-    def __init__(self, sink: SceneSink, *, env: gymnasium.Env[Any, Any]) -> None:
-        self._sink = sink
-        self._env: Any = env.unwrapped
-        self._config: bytes | None = None
-        for name in ("scene_config", "scene_state"):
-            if not callable(getattr(self._env, name, None)):
-                raise ConfigError(
-                    f"{type(self._env).__name__} has no {name}(); camera nodes cannot follow it, "
-                    "use cameras=... and let the wrapper take the frames"
-                )
-
-    def begin(self) -> None:
-        """Read the configuration of the scene anew: the environment was reset."""
-        self._config = bytes(self._env.scene_config())
-
-    def publish(self, *, wall_ns: int) -> None:
-        """Send the present state with this stamp."""
-        state = np.asarray(self._env.scene_state(), np.float64)
-        self._sink.publish(state, wall_ns=wall_ns, config=self._config)
-        self._config = None
+    inner: Any = env.unwrapped
+    for name in ("scene_config", "scene_state"):
+        if not callable(getattr(inner, name, None)):
+            raise ConfigError(
+                f"{type(inner).__name__} has no {name}(); camera nodes cannot follow it, use "
+                "cameras=... and let the wrapper take the frames"
+            )
+    found: FollowedEnv = inner
+    return found

@@ -80,11 +80,13 @@ class VisualRewardVector(gymnasium.vector.VectorWrapper):
             stream=bool(camera_stream),
             listeners=listeners,
         )
+        # get_attr and set_attr are those of Gymnasium's two vector environments, not of the base.
         self._subenvs: Any = env
         self._tasks = [TaskFinder(instruction, goal) for _ in range(env.num_envs)]
         self._resets_next: NDArray[np.bool_] = np.zeros(env.num_envs, np.bool_)
         self._declared: NDArray[np.bool_] = np.zeros(env.num_envs, np.bool_)
         self._sequence = 0
+        self._name_scenes()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -179,6 +181,10 @@ class VisualRewardVector(gymnasium.vector.VectorWrapper):
         if bool(cameras) == bool(stream):
             raise ConfigError("camera_stream goes with FrameTap(stream=True), and only with it")
         return cameras or stream
+
+    def _name_scenes(self) -> None:
+        first = self.session.first_env
+        self._subenvs.set_attr("scene_env", [first + index for index in range(self.num_envs)])
 
     def _begin(self, env: int, row: Mapping[str, Any]) -> None:
         self._sequence += 1

@@ -20,6 +20,7 @@ from robo_reward.envs.reward_config import RewardConfig
 from robo_reward.envs.reward_episode import EpisodeSummary, RewardRecord, StepFacts
 from robo_reward.envs.reward_session import Listener, RewardSession
 from robo_reward.envs.reward_wrapper import Veto, claim_envs, describe
+from robo_reward.envs.scene_stream import SceneSink
 from robo_reward.envs.task_finder import Goal, Instruction, TaskFinder, without_truth
 from robo_reward.errors import ConfigError
 
@@ -94,6 +95,8 @@ class VecVisualReward(VecEnvWrapper):
             stream=self.stream,
             listeners=listeners,
         )
+        for env in range(venv.num_envs):
+            venv.env_method("name_scene", self.session.first_env + env, indices=[env])
         self.wait_at_end = False
         self.last_infos: list[dict[str, Any]] = []
         self._tasks = [TaskFinder(instruction, goal) for _ in range(venv.num_envs)]
@@ -286,6 +289,7 @@ def make_vec_reward(
     *,
     cameras: Mapping[str, View] | None = None,
     camera_stream: Sequence[str] = (),
+    scene: SceneSink | None = None,
     veto: Veto | None = None,
     processes: bool = False,
     config: RewardConfig | None = None,
@@ -298,16 +302,24 @@ def make_vec_reward(
         source: What answers.
         cameras: See ``Cameras``.
         camera_stream: See ``VecVisualReward``.
+        scene: See ``FrameTap``; not with ``processes``.
         veto: See ``FrameTap``.
         processes: Whether each environment gets a process of its own.
         config: See ``VecVisualReward``.
         **options: Those of ``VecVisualReward`` and the fields of ``RewardConfig``.
     """
+    if scene is not None and processes:
+        raise ConfigError("a scene is published from this process; leave processes out")
     stride = int(options.get("stride", config.stride if config else RewardConfig().stride))
 
     def tapped(one: Callable[[], gymnasium.Env[Any, Any]]) -> Callable[[], FrameTap]:
         return lambda: FrameTap(
-            one(), cameras=cameras, stream=bool(camera_stream), veto=veto, stride=stride
+            one(),
+            cameras=cameras,
+            stream=bool(camera_stream),
+            scene=scene,
+            veto=veto,
+            stride=stride,
         )
 
     functions = [tapped(one) for one in make]

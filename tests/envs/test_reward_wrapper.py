@@ -440,6 +440,46 @@ def test_stream_mode_asks_by_time_and_renders_nothing() -> None:
     assert rows[4][0] == pytest.approx(delta(0, 0, 5), abs=1e-6)
 
 
+class FollowedPixels(PixelEnv):
+    def scene_config(self) -> bytes:
+        return f"episode {self.episode}".encode()
+
+    def scene_state(self) -> Any:
+        return np.array([self.episode, self.at], np.float64)
+
+
+class Sink:
+    """Keeps what was published; its stamps are far from the clock's."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int, int, list[float]]] = []
+
+    def publish(self, source: Any, *, env: int = 0, episode: int = 0, step: int) -> int:
+        self.heard.append((env, episode, step, source.scene_state().tolist()))
+        return 10**6 * len(self.heard)
+
+
+def test_a_followed_scene_is_published_under_the_name_and_time_of_its_mark() -> None:
+    source, sink = PixelSource(), Sink()
+    base = FollowedPixels(render_mode=None, horizon=3)
+    env = wrap(base, source, camera_stream=("front",), scene=sink, env_index=4)
+    play(env)
+    play(env)
+    names = [(4, episode, step) for episode in (0, 1) for step in range(4)]
+    assert [one[:3] for one in sink.heard] == names
+    assert [one[3] for one in sink.heard] == [[float(e), float(s)] for _, e, s in names]
+    marks = [query for query in source.asked if isinstance(query, Mark)]
+    assert [(mark.env, mark.episode, mark.step) for mark in marks] == names
+    assert [mark.t_to_ns for mark in marks] == [10**6 * (i + 1) for i in range(8)]
+
+
+def test_a_scene_that_cannot_be_followed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scene_config"):
+        wrap(PixelEnv(), PixelSource(), camera_stream=("front",), scene=Sink())
+    with pytest.raises(ConfigError, match="scene needs camera_stream"):
+        wrap(FollowedPixels(), PixelSource(), scene=Sink())
+
+
 def test_stream_mode_never_waits_out_an_outage() -> None:
     source = FailingSource(lambda query: "NO_FRAME" if query.step == 2 else None)
     rows = play(wrap(PixelEnv(render_mode=None), source, camera_stream=("front",)))
