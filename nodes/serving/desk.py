@@ -116,8 +116,7 @@ class Desk:
         elif session is None:
             raise Refusal("NOT_READY", "unknown session, say hello first")
         elif isinstance(header, FramePut):
-            for ref in header.frames:
-                self.store.put(ref, _part(ref, parts))
+            self._take(header.frames, parts)
         elif isinstance(header, TaskPut):
             self._put_task(session, header, parts)
 
@@ -144,11 +143,25 @@ class Desk:
         if failure.job.dropped:
             return
         error = failure.error
-        if isinstance(error, Refusal):
+        if isinstance(error, Refusal) and error.reason == "BAD_PAYLOAD":
+            self._reject(failure.job, error)
+        elif isinstance(error, Refusal):
             self._refuse(failure.job, error.reason, error.detail)
         else:
             logger.error("preparing a request failed", exc_info=error)
             self._refuse(failure.job, "BAD_PAYLOAD", "the frames of the request cannot be used")
+
+    def _reject(self, job: Job, error: Refusal) -> None:
+        """Blame who sent the bytes of a bad frame; whoever only named it may send true ones."""
+        ask = job.question
+        refs = [*ask.newest, *ask.reference] if isinstance(ask, ScoreRequest) else []
+        lacking = tuple({ref.id: None for ref in refs if self.store.get(ref.id) is None})
+        if not lacking or job.supplied & set(lacking):
+            self._refuse(job, error.reason, error.detail)
+            return
+        made = _refusal(ask, self.boot, "NEED_FRAMES", "send these frames again")
+        self._close(job)
+        self._answer(job.session, _with(made, need=lacking))
 
     def refuse_all(self, reason: str, detail: str) -> None:
         """Answer every open question with a refusal."""
@@ -210,9 +223,10 @@ class Desk:
         return session
 
     def _put_task(self, session: Session, put: TaskPut, parts: Sequence[Buffer]) -> None:
-        refs = [put.goal] if put.goal is not None else []
+        goal = [put.goal] if put.goal is not None else []
+        self._take(goal, parts)
         try:
-            known = [*self._frames(refs, parts), *self._known(put.demo)]
+            known = self._known([*[ref.id for ref in goal], *put.demo])
         except Missing as missing:
             # Told to whoever asks about this task: the question names what must come again.
             failed: Future[Task] = Future()
@@ -290,7 +304,14 @@ class Desk:
                 f"{len(ask.newest)} newest and {len(ask.reference)} reference frames; the model "
                 f"takes at most {views}, and as many reference frames or none",
             )
-        frames = self._frames([*ask.newest, *ask.reference], parts)
+        refs = [*ask.newest, *ask.reference]
+        supplied = self._take(refs, parts)
+        try:
+            frames = self._known([ref.id for ref in refs])
+        except Missing as missing:
+            if supplied & set(missing.frames):  # already found out by the pool
+                raise Refusal("BAD_PAYLOAD", "a frame is not what its header says") from missing
+            raise
         task = self._task(session, ask.task)
         now = time.monotonic()
         job = Job(
@@ -299,7 +320,8 @@ class Desk:
             arrived_s=now,
             deadline_s=now + ask.budget_s,
             age_s=oldest_age_s(ask.newest),
-            size=sum(ref.shape[0] * ref.shape[1] * 3 for ref in [*ask.newest, *ask.reference]),
+            size=sum(ref.shape[0] * ref.shape[1] * 3 for ref in refs),
+            supplied=supplied,
         )
         self._open(job)
         gather([task, *frames], functools.partial(self.prepared, job, len(ask.newest)))
@@ -358,11 +380,10 @@ class Desk:
         job.decode_s = time.monotonic() - job.arrived_s
         self._batcher.put(job)
 
-    def _frames(self, refs: Sequence[FrameRef], parts: Sequence[Buffer]) -> list[Future[Frame]]:
-        for ref in refs:
-            if ref.part >= 0:
-                self.store.put(ref, _part(ref, parts))
-        return self._known([ref.id for ref in refs])
+    def _take(self, refs: Sequence[FrameRef], parts: Sequence[Buffer]) -> frozenset[str]:
+        """Put the frames that came along into the store; returns those that were new there."""
+        sent = [ref for ref in refs if ref.part >= 0]
+        return frozenset(ref.id for ref in sent if self.store.put(ref, _part(ref, parts)))
 
     def _known(self, ids: Sequence[str]) -> list[Future[Frame]]:
         found = {frame_id: self.store.get(frame_id) for frame_id in ids}

@@ -67,6 +67,7 @@ class Job:
         deadline_s: Monotonic time after which nobody waits.
         age_s: Age of the oldest newest frame at arrival; NaN where unknown.
         size: Bytes of its frames.
+        supplied: Ids of the frames whose bytes came with it.
         query: Once frames and task are there.
         decode_s: Until then, seconds.
         running: The model has it.
@@ -80,6 +81,7 @@ class Job:
     deadline_s: float
     age_s: float
     size: int
+    supplied: frozenset[str] = frozenset()
     query: Query | None = None
     decode_s: float = 0.0
     running: bool = False

@@ -43,27 +43,30 @@ class FrameStore:
         """Number of frames."""
         return len(self._slots)
 
-    def put(self, ref: FrameRef, data: Buffer) -> Future[Frame]:
-        """Take a frame in; bytes of one that is there already are ignored.
+    def put(self, ref: FrameRef, data: Buffer) -> bool:
+        """Take a frame in.
+
+        Returns:
+            Whether the bytes were taken; those of a frame that is there already are ignored.
 
         Raises:
-            Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD`` by the look of it, ``BUSY`` when too many
-                frames wait to be decoded.
+            Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``, for a large frame by its look only; ``BUSY``
+                when too many frames wait to be decoded.
         """
-        known = self.get(ref.id)
-        if known is not None:
-            return known
+        if self.get(ref.id) is not None:
+            return False
         check_frame(ref.shape, ref.encoding, data)
         pixels = ref.shape[0] * ref.shape[1] * 3
-        bytes_or_view = bytes(data) if isinstance(data, bytearray) else data
-        frame = self._load(ref, bytes_or_view, small=pixels <= SMALL_BYTES)
+        slot = Slot(
+            frame=self._load(ref, bytes(data) if isinstance(data, bytearray) else data, pixels),
+            size=pixels if ref.encoding == "rgb8" else pixels + len(data),
+        )
         self.decoded += 1
-        slot = Slot(frame, pixels if ref.encoding == "rgb8" else pixels + len(data))
         self._slots[ref.id] = slot
         self.size_bytes += slot.size
         while self.size_bytes > self.capacity_bytes and len(self._slots) > 1:
             self._drop(next(iter(self._slots)))
-        return frame
+        return True
 
     def get(self, frame_id: str) -> Future[Frame] | None:
         """Return a frame, perhaps still being decoded, or ``None``."""
@@ -76,13 +79,10 @@ class FrameStore:
         self._slots.move_to_end(frame_id)
         return slot.frame
 
-    def _load(self, ref: FrameRef, data: bytes | memoryview, *, small: bool) -> Future[Frame]:
-        if small:
+    def _load(self, ref: FrameRef, data: bytes | memoryview, pixels: int) -> Future[Frame]:
+        if pixels <= SMALL_BYTES:
             frame: Future[Frame] = Future()
-            try:
-                frame.set_result(restore(ref, data))
-            except Refusal as refusal:
-                frame.set_exception(refusal)
+            frame.set_result(restore(ref, data))
             return frame
         while self._loading and self._loading[0].done():
             self._loading.popleft()
