@@ -1,7 +1,7 @@
-"""Environments: the table-top suite, its experts, and the wrappers that put a learned reward on any.
+"""Environments: the table-top suite, its experts, and wrappers that put a learned reward on any.
 
-Importing this module registers the suite with Gymnasium: ``robo_reward/PickPlace-v0`` and the rest of
-``ENV_IDS``.
+Importing this module registers the suite with Gymnasium: ``robo_reward/PickPlace-v0`` and the rest
+of ``ENV_IDS``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if __name__ == "envs":
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
-import gymnasium as gym  # noqa: E402 - MUJOCO_GL has to be set before anything imports mujoco
+import gymnasium as gym
 
 if TYPE_CHECKING:
     from .reward_wrapper import VisualReward

@@ -133,7 +133,8 @@ def _wrong_object(spec: SceneSpec, goal: Goal, rng: np.random.Generator) -> tupl
     others = [
         other
         for other in all_goals(spec)
-        if other.family not in ("reach",) and (other.target, other.place) != (goal.target, goal.place)
+        if other.family not in ("reach",)
+        and (other.target, other.place) != (goal.target, goal.place)
     ]
     if not others:
         return _near_miss(spec, goal, rng)
@@ -194,9 +195,7 @@ def _random(spec: SceneSpec, goal: Goal, rng: np.random.Generator) -> tuple[Beha
     return Random(rng, rng.normal(0.0, 0.5, 4)), goal
 
 
-KINDS: dict[
-    str, Callable[[SceneSpec, Goal, np.random.Generator], tuple[Behaviour, Goal]]
-] = {
+KINDS: dict[str, Callable[[SceneSpec, Goal, np.random.Generator], tuple[Behaviour, Goal]]] = {
     "expert": _expert,
     "suboptimal": _suboptimal,
     "wrong_object": _wrong_object,

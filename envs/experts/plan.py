@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from robo_reward.errors import ConfigError
 
 from ..tabletop.facts import Facts
-from ..tabletop.goal import Goal, pad_point
+from ..tabletop.goal import Goal, pad_point, vector
 from ..tabletop.scene import rest_height
 from ..tabletop.spec import SceneSpec
 from ..tabletop.tasks.lever import SIDES
@@ -83,11 +83,11 @@ def carry_plan(aim: Aim, place: Target) -> list[Leg]:
         return _with_height(servo(facts), CARRY_HEIGHT + 0.03)
 
     def down(facts: Facts) -> Point:
-        return servo(facts) + [0.0, 0.0, 0.004]
+        return servo(facts) + vector(0.0, 0.0, 0.004)
 
     def servo(facts: Facts) -> Point:
         # The object, not the tool point, has to arrive: it may sit askew between the fingers.
-        return facts.grip + place(facts) + aim.end_error - facts.objects[aim.goal.target]
+        return facts.grip + place(facts) + vector(*aim.end_error) - facts.object_at(aim.goal.target)
 
     def away(facts: Facts) -> Point:
         return _with_height(facts.grip, 0.15)
@@ -104,7 +104,7 @@ def carry_plan(aim: Aim, place: Target) -> list[Leg]:
 
 def _grasp(aim: Aim, point: Target) -> list[Leg]:
     def above(facts: Facts) -> Point:
-        return point(facts) + [0.0, 0.0, HOVER]
+        return point(facts) + vector(0.0, 0.0, HOVER)
 
     return [
         Leg(above, OPEN, 0.018),
@@ -118,18 +118,18 @@ def _object(aim: Aim) -> Target:
     index = aim.goal.target
 
     def point(facts: Facts) -> Point:
-        return facts.objects[index] + aim.start_error
+        return facts.object_at(index) + vector(*aim.start_error)
 
     return point
 
 
 def _with_height(point: Point, height: float) -> Point:
-    return np.array([point[0], point[1], height])
+    return vector(point[0], point[1], height)
 
 
 def _reach(aim: Aim) -> list[Leg]:
     def above(facts: Facts) -> Point:
-        return facts.objects[aim.goal.target] + [0.0, 0.0, 0.035] + aim.end_error
+        return facts.object_at(aim.goal.target) + vector(0.0, 0.0, 0.035) + vector(*aim.end_error)
 
     return [Leg(above, OPEN, 0.012, dwell=1)]
 
@@ -144,42 +144,44 @@ def _lift(aim: Aim) -> list[Leg]:
 def _pick_place(aim: Aim) -> list[Leg]:
     rest = rest_height(aim.spec.objects[aim.goal.target].shape)
     pad = pad_point(aim.spec, aim.goal.place)
-    return carry_plan(aim, lambda facts: pad + [0.0, 0.0, rest])
+    return carry_plan(aim, lambda facts: pad + vector(0.0, 0.0, rest))
 
 
 def _stack(aim: Aim) -> list[Leg]:
     upper = rest_height(aim.spec.objects[aim.goal.target].shape)
     lower = rest_height(aim.spec.objects[aim.goal.place].shape)
     return carry_plan(
-        aim, lambda facts: facts.objects[aim.goal.place] + [0.0, 0.0, upper + lower]
+        aim, lambda facts: facts.object_at(aim.goal.place) + vector(0.0, 0.0, upper + lower)
     )
 
 
 def _push(aim: Aim) -> list[Leg]:
     index = aim.goal.target
-    pad = pad_point(aim.spec, aim.goal.place) + aim.end_error
+    pad = pad_point(aim.spec, aim.goal.place) + vector(*aim.end_error)
 
     def heading(facts: Facts) -> Point:
-        way = (pad - facts.objects[index])[:2]
+        way = (pad - facts.object_at(index))[:2]
         return np.append(way / max(float(np.linalg.norm(way)), 1e-6), 0.0)
 
     def behind(facts: Facts) -> Point:
-        point = facts.objects[index] - 0.068 * heading(facts) + aim.start_error
+        point = facts.object_at(index) - 0.068 * heading(facts) + vector(*aim.start_error)
         return _with_height(point, PUSH_HEIGHT)
 
     def slide(facts: Facts) -> Point:
         ahead = heading(facts)
-        item = facts.objects[index]
+        item = facts.object_at(index)
         side = (facts.grip - item) - ((facts.grip - item) @ ahead) * ahead
         # Contact is kept behind the object; a sideways error is undone while pushing on.
         remaining = float(np.linalg.norm((pad - item)[:2]))
-        return _with_height(facts.grip - 1.2 * side + min(0.6 * remaining, 0.03) * ahead, PUSH_HEIGHT)
+        return _with_height(
+            facts.grip - 1.2 * side + min(0.6 * remaining, 0.03) * ahead, PUSH_HEIGHT
+        )
 
     def arrived(facts: Facts) -> Point:
         return facts.grip if short(facts) < PUSH_MARGIN else slide(facts)
 
     def short(facts: Facts) -> float:
-        return float(np.abs((pad - facts.objects[index])[:2]).max())
+        return float(np.abs((pad - facts.object_at(index))[:2]).max())
 
     def again(point: Target) -> Target:
         return lambda facts: point(facts) if short(facts) > PUSH_MARGIN else facts.grip
@@ -200,16 +202,16 @@ def _open_drawer(aim: Aim) -> list[Leg]:
     index = aim.goal.target
 
     def handle(facts: Facts) -> Point:
-        return facts.parts[index] + aim.start_error
+        return facts.part_at(index) + vector(*aim.start_error)
 
     def out(facts: Facts) -> Point:
         left = max(0.115 - float(facts.joints[index]), 0.0)
-        return facts.grip + np.array([0.0, -min(left, 0.03), 0.0]) + aim.end_error
+        return facts.grip + vector(0.0, -min(left, 0.03), 0.0) + vector(*aim.end_error)
 
     return [
-        Leg(lambda facts: handle(facts) + [0.0, 0.0, HOVER], HALF_OPEN, 0.012),
-        Leg(lambda facts: handle(facts) + [0.0, 0.0, -0.008], HALF_OPEN, 0.012, speed=0.8),
-        Leg(lambda facts: handle(facts) + [0.0, 0.0, -0.008], CLOSED, 0.05, dwell=2),
+        Leg(lambda facts: handle(facts) + vector(0.0, 0.0, HOVER), HALF_OPEN, 0.012),
+        Leg(lambda facts: handle(facts) + vector(0.0, 0.0, -0.008), HALF_OPEN, 0.012, speed=0.8),
+        Leg(lambda facts: handle(facts) + vector(0.0, 0.0, -0.008), CLOSED, 0.05, dwell=2),
         Leg(out, CLOSED, 0.004, patience=16, dwell=1),
         Leg(lambda facts: facts.grip, OPEN, 0.05, dwell=2),
     ]
@@ -219,17 +221,17 @@ def _close_drawer(aim: Aim) -> list[Leg]:
     index = aim.goal.target
 
     def before(facts: Facts) -> Point:
-        return facts.parts[index] + [0.0, -0.045, 0.0] + aim.start_error
+        return facts.part_at(index) + vector(0.0, -0.045, 0.0) + vector(*aim.start_error)
 
     def shut(facts: Facts) -> Point:
         left = max(float(facts.joints[index]), 0.0)
-        return np.array([before(facts)[0], facts.grip[1] + min(left + 0.004, 0.03), before(facts)[2]])
+        return vector(before(facts)[0], facts.grip[1] + min(left + 0.004, 0.03), before(facts)[2])
 
     return [
-        Leg(lambda facts: before(facts) + [0.0, 0.0, HOVER], CLOSED, 0.015),
+        Leg(lambda facts: before(facts) + vector(0.0, 0.0, HOVER), CLOSED, 0.015),
         Leg(before, CLOSED, 0.012),
         Leg(shut, CLOSED, 0.005, patience=18),
-        Leg(lambda facts: facts.grip - [0.0, 0.02, 0.0], CLOSED, 0.02, patience=3),
+        Leg(lambda facts: facts.grip - vector(0.0, 0.02, 0.0), CLOSED, 0.02, patience=3),
     ]
 
 
@@ -237,7 +239,7 @@ def _press_button(aim: Aim) -> list[Leg]:
     index = aim.goal.target
 
     def above(facts: Facts) -> Point:
-        return facts.parts[index] + [0.0, 0.0, 0.06] + aim.start_error
+        return facts.part_at(index) + vector(0.0, 0.0, 0.06) + vector(*aim.start_error)
 
     def press(facts: Facts) -> Point:
         deeper = 0.0 if facts.lit[index] else 0.025
@@ -246,7 +248,7 @@ def _press_button(aim: Aim) -> list[Leg]:
     return [
         Leg(above, CLOSED, 0.012),
         Leg(press, CLOSED, 0.006, patience=8, dwell=1, speed=0.6),
-        Leg(lambda facts: above(facts) + [0.0, 0.0, 0.03], CLOSED, 0.03, patience=4),
+        Leg(lambda facts: above(facts) + vector(0.0, 0.0, 0.03), CLOSED, 0.03, patience=4),
     ]
 
 
@@ -255,20 +257,20 @@ def _turn_lever(aim: Aim) -> list[Leg]:
     side = SIDES[aim.goal.place]
 
     def beside(facts: Facts) -> Point:
-        return facts.parts[index] + [0.0, -side * 0.055, -0.022] + aim.start_error
+        return facts.part_at(index) + vector(0.0, -side * 0.055, -0.022) + vector(*aim.start_error)
 
     def sweep(facts: Facts) -> Point:
         left = max(0.66 - float(facts.joints[index]) * side, 0.0)
         height = 0.095 - 0.03 * abs(float(facts.joints[index]))
         step = [0.0, side * min(left * 0.11 + 0.005, 0.035), 0.0]
         point = facts.grip + step if left > 0.03 else facts.grip
-        return _with_height(point + aim.end_error, height)
+        return _with_height(point + vector(*aim.end_error), height)
 
     return [
         Leg(lambda facts: _with_height(beside(facts), 0.19), CLOSED, 0.02),
         Leg(beside, CLOSED, 0.014),
         Leg(sweep, CLOSED, 0.006, patience=16),
-        Leg(lambda facts: facts.grip - [0.0, side * 0.02, 0.0], CLOSED, 0.02, patience=3),
+        Leg(lambda facts: facts.grip - vector(0.0, side * 0.02, 0.0), CLOSED, 0.02, patience=3),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Recording of the suite: rollouts with the truth about every frame, and the episodes made of them."""
+"""Recording of the suite: rollouts with the truth about every frame, and episodes made of them."""
 
 from __future__ import annotations
 

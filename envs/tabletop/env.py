@@ -15,9 +15,9 @@ from .control import OPEN_WIDTH
 from .facts import Facts
 from .goal import Goal
 from .instructions import instruct
+from .model import TIMESTEP_S
 from .randomise import Split, sample_scene
 from .scene import SUBSTEPS, Stage
-from .model import TIMESTEP_S
 from .spec import SceneSpec
 from .tasks import FAMILIES, family_of
 
@@ -32,10 +32,10 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     Task: one of ``FAMILIES``, drawn for each episode when several are given; the sentence is in
     ``info["instruction"]`` and in ``instruction``.
-    Action: ``(4,) float32`` in [-1, 1]: a step of the tool point along x, y, z (3.5 cm at 1) and the
-    gripper (-1 open, +1 closed); 12.5 actions a simulated second.
-    Observation: ``"state"`` is ``(18,)``: tool point, opening, where to act, where it should end up,
-    the way to both, the fixture's joint and the gripper command. ``"proprio"`` is
+    Action: ``(4,) float32`` in [-1, 1]: a step of the tool point along x, y, z (3.5 cm at 1) and
+    the gripper (-1 open, +1 closed); 12.5 actions a simulated second.
+    Observation: ``"state"`` is ``(18,)``: tool point, opening, where to act, where it should end
+    up, the way to both, the fixture's joint and the gripper command. ``"proprio"`` is
     ``(8,)``: tool point, opening, last tool step, gripper command; nothing about the scene.
     Reward: 0 always. Rewards are what this project learns; wrap with ``VisualReward``.
     Success: ``info["success"]``, for evaluators; ``VisualReward`` strips it.
@@ -53,7 +53,10 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         render_mode: ``"rgb_array"`` or ``None``.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / (SUBSTEPS * TIMESTEP_S))}
+    metadata = {  # noqa: RUF012 - the attribute is Gymnasium's
+        "render_modes": ["rgb_array"],
+        "render_fps": round(1 / (SUBSTEPS * TIMESTEP_S)),
+    }
 
     def __init__(
         self,
@@ -68,7 +71,9 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         terminate_on_success: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        names = tuple(FAMILIES) if family == "all" else (family,) if isinstance(family, str) else family
+        names = (
+            tuple(FAMILIES) if family == "all" else (family,) if isinstance(family, str) else family
+        )
         for name in names:
             family_of(name)
         if unknown := set(cameras) - set(CAMERAS):
@@ -136,8 +141,8 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         ended = bool(info["success"]) and self.terminate_on_success
         return self._observe(facts), 0.0, ended, False, info
 
-    def render(self) -> Image | None:  # type: ignore[override]
-        """Return what the first camera sees, ``(S, S, 3) uint8``; ``None`` without a render mode."""
+    def render(self) -> Image | None:
+        """Return what the first camera sees, ``(S, S, 3) uint8``; ``None`` without render mode."""
         if self.render_mode is None:
             return None
         return self._image(self.cameras[0])
@@ -190,12 +195,13 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         moved = facts.grip - self._last_grip
         opening = [facts.opening / OPEN_WIDTH]
         if self.observation == "proprio":
-            parts = [facts.grip, opening, moved * 10.0, [self._gripper]]
+            parts: list[Any] = [facts.grip, opening, moved * 10.0, [self._gripper]]
             return np.concatenate(parts).astype(np.float32)
         family = family_of(self.goal.family)
         act, end = family.anchors(facts, self.spec_of_scene, self.goal)
         joint = facts.joints[self.goal.target] if family.fixture != "none" else 0.0
-        parts = [facts.grip, opening, act, end, act - facts.grip, end - act, [joint], [self._gripper]]
+        ways = [act, end, act - facts.grip, end - act]
+        parts = [facts.grip, opening, *ways, [joint], [self._gripper]]
         return np.concatenate(parts).astype(np.float32)
 
     def _info(self, facts: Facts) -> dict[str, Any]:

@@ -38,6 +38,16 @@ class Facts:
     lit: NDArray[np.bool_]
     parts: Vector
 
+    def object_at(self, index: int) -> Vector:
+        """Centre of an object, ``(3,)`` metres."""
+        point: Vector = self.objects[index]
+        return point
+
+    def part_at(self, index: int) -> Vector:
+        """Where to touch a fixture part, ``(3,)`` metres."""
+        point: Vector = self.parts[index]
+        return point
+
     def to_vector(self) -> NDArray[np.float32]:
         """Return ``(30,) float32``, the row that training data keeps of a frame."""
         return np.concatenate(
@@ -48,9 +58,9 @@ class Facts:
     @classmethod
     def from_vector(cls, row: NDArray[np.float32]) -> Facts:
         """Rebuild facts from a row of ``to_vector``."""
-        row = np.asarray(row, np.float64)
+        values: Vector = row.astype(np.float64)
         ends = np.cumsum([3, 1, 3 * MAX_OBJECTS, MAX_OBJECTS, 2, 2, 6])
-        grip, opening, objects, held, joints, lit, parts = np.split(row, ends[:-1])
+        grip, opening, objects, held, joints, lit, parts = np.split(values, ends[:-1])
         return cls(
             grip=grip,
             opening=float(opening[0]),

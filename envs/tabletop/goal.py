@@ -1,8 +1,8 @@
 """A goal: one task family applied to the things of a scene, judged on the facts of an instant.
 
-Progress is a function of the state alone, stage by stage (as in SARM, arXiv 2509.25358), so that any
-goal can be judged on any frame of any episode: the same recording also says how little it did of
-every other instruction.
+Progress is a function of the state alone, stage by stage (as in SARM, arXiv 2509.25358), so that
+any goal can be judged on any frame of any episode: the same recording also says how little it did
+of every other instruction.
 """
 
 from __future__ import annotations
@@ -62,7 +62,14 @@ class Family(ABC):
         """Where to act and where it should end up, two ``(3,)`` points in metres."""
 
 
-def near(first: NDArray[np.float64], second: NDArray[np.float64], scale: float = REACH_SCALE) -> float:
+def vector(x: float, y: float, z: float) -> NDArray[np.float64]:
+    """Return a point or an offset, ``(3,)`` metres."""
+    return np.array([x, y, z], np.float64)
+
+
+def near(
+    first: NDArray[np.float64], second: NDArray[np.float64], scale: float = REACH_SCALE
+) -> float:
     """Return 1 at distance 0, falling linearly to 0 at ``scale`` metres."""
     return 1.0 - min(float(np.linalg.norm(first - second)) / scale, 1.0)
 
@@ -74,4 +81,4 @@ def ramp(value: float, start: float, end: float) -> float:
 
 def pad_point(spec: SceneSpec, index: int) -> NDArray[np.float64]:
     """Centre of a pad, ``(3,)`` metres, on the table's surface."""
-    return np.array([*spec.pads[index].position, 0.0])
+    return vector(*spec.pads[index].position, 0.0)

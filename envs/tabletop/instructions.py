@@ -85,10 +85,16 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 
 HELD_OUT_WORDINGS: dict[str, tuple[str, ...]] = {
     "reach": ("hover over the {target}", "please get your hand to the {target}"),
-    "push": ("shove the {target} until it is on the {place}", "get the {target} to the {place} by pushing it"),
+    "push": (
+        "shove the {target} until it is on the {place}",
+        "get the {target} to the {place} by pushing it",
+    ),
     "pick_place": ("drop the {target} off on the {place}", "the {target} belongs on the {place}"),
     "lift": ("hold the {target} in the air", "hoist the {target} up"),
-    "stack": ("make a tower with the {target} above the {place}", "the {target} goes on top of the {place}"),
+    "stack": (
+        "make a tower with the {target} above the {place}",
+        "the {target} goes on top of the {place}",
+    ),
     "open_drawer": ("get the {target} open", "please draw out the {target}"),
     "close_drawer": ("make sure the {target} is closed", "get the {target} shut"),
     "press_button": ("activate the {target}", "tap the {target} until it lights up"),

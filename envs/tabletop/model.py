@@ -21,60 +21,6 @@ OBJECT_HALF = 0.024
 TABLE_TEXTURES = 6
 TIMESTEP_S = 0.005
 
-_HEADER = """
-<mujoco model="tabletop">
-  <compiler angle="radian" autolimits="true"/>
-  <option timestep="{timestep}" integrator="implicitfast" cone="elliptic" impratio="2"/>
-  <size memory="4M"/>
-  <visual>
-    <global offwidth="640" offheight="640"/>
-    <quality shadowsize="0" offsamples="0"/>
-    <headlight ambient="0.35 0.35 0.35" diffuse="0.35 0.35 0.35" specular="0.05 0.05 0.05"/>
-    <map znear="0.05" zfar="20"/>
-  </visual>
-  <default>
-    <geom condim="4" friction="1 0.01 0.001" solref="0.01 1"/>
-    <default class="arm"><geom rgba="0.86 0.86 0.88 1" contype="0" conaffinity="0"/></default>
-    <default class="arm_accent"><geom rgba="0.25 0.27 0.31 1" contype="0" conaffinity="0"/></default>
-    <default class="hand"><geom rgba="0.25 0.27 0.31 1" contype="2" conaffinity="1"/></default>
-    <default class="finger">
-      <geom rgba="0.12 0.12 0.13 1" friction="1.5 0.05 0.002" contype="2" conaffinity="1" mass="0.05"/>
-    </default>
-    <default class="arm_joint"><joint damping="2" armature="0.2"/></default>
-    <default class="finger_joint"><joint damping="8" armature="0.02"/></default>
-    <default class="fixture"><geom type="box" rgba="0.62 0.62 0.66 1"/></default>
-    <default class="drawer"><geom type="box" rgba="0.80 0.76 0.68 1" mass="0.08"/></default>
-    <default class="handle"><geom mass="0.02" friction="1.5 0.02 0.001"/></default>
-    <default class="drawer_joint"><joint damping="4" frictionloss="0.8" armature="0.05"/></default>
-    <default class="button_joint"><joint damping="2" stiffness="120" armature="0.01"/></default>
-    <default class="lever_joint"><joint damping="0.1" frictionloss="0.15" armature="0.004"/></default>
-  </default>
-  <asset>
-    {textures}
-    <material name="floor" rgba="0.45 0.47 0.5 1"/>
-  </asset>
-  <worldbody>
-    <light name="key" pos="0.6 -0.6 1.6" dir="-0.2 0.5 -1.4" castshadow="false" diffuse="0.5 0.5 0.5"/>
-    <light name="fill" pos="0.8 0.9 1.4" dir="-0.4 -0.8 -1.2" castshadow="false" diffuse="0.25 0.25 0.25"/>
-    <camera name="front" pos="1.2 0 0.75" fovy="42"/>
-    <camera name="side" pos="0.5 -0.9 0.7" fovy="42"/>
-    <geom name="floor" type="plane" pos="0 0 -0.6" size="6 6 0.1" material="floor" contype="0" conaffinity="0"/>
-    <geom name="table" type="box" pos="0.32 0 -0.03" size="0.46 0.55 0.03" material="table_0" friction="0.9 0.01 0.001"/>
-    <geom name="wall" type="box" pos="-0.75 0 0.3" size="0.02 2.5 1.2" rgba="0.7 0.72 0.75 1" contype="0" conaffinity="0"/>
-    {pads}
-    {objects}
-    <include file="arm.xml"/>
-    {fixture}
-  </worldbody>
-  <contact>
-    {excludes}
-  </contact>
-  <actuator>
-    {actuators}
-  </actuator>
-</mujoco>
-"""
-
 _TEXTURES = (
     'type="2d" builtin="flat" rgb1="1 1 1" rgb2="1 1 1" width="32" height="32"',
     'type="2d" builtin="checker" rgb1="1 1 1" rgb2="0.86 0.86 0.86" width="128" height="128"',
@@ -83,7 +29,8 @@ _TEXTURES = (
     'width="128" height="128"',
     'type="2d" builtin="flat" rgb1="1 1 1" mark="cross" markrgb="0.75 0.75 0.75" '
     'width="64" height="64"',
-    'type="2d" builtin="flat" rgb1="1 1 1" mark="edge" markrgb="0.7 0.7 0.7" width="64" height="64"',
+    'type="2d" builtin="flat" rgb1="1 1 1" mark="edge" markrgb="0.7 0.7 0.7" '
+    'width="64" height="64"',
 )
 
 
@@ -100,18 +47,16 @@ def _textures() -> str:
 
 def _objects(count: int) -> str:
     half = OBJECT_HALF
-    lines = []
-    for slot in range(count):
-        lines.append(
-            f'<body name="object_{slot}" pos="{0.3 + 0.1 * slot} 0 {half}">'
-            f'<freejoint name="object_{slot}"/>'
-            f'<geom name="object_{slot}_cube" type="box" size="{half} {half} {half}" mass="0.08"/>'
-            f'<geom name="object_{slot}_ball" type="sphere" size="{half * 1.12}" mass="0.08" '
-            'condim="6" friction="1 0.02 0.004"/>'
-            f'<geom name="object_{slot}_cylinder" type="cylinder" size="{half} {half}" '
-            'mass="0.08"/></body>'
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f'<body name="object_{slot}" pos="{0.3 + 0.1 * slot} 0 {half}">'
+        f'<freejoint name="object_{slot}"/>'
+        f'<geom name="object_{slot}_cube" type="box" size="{half} {half} {half}" mass="0.08"/>'
+        f'<geom name="object_{slot}_ball" type="sphere" size="{half * 1.12}" mass="0.08" '
+        'condim="6" friction="1 0.02 0.004"/>'
+        f'<geom name="object_{slot}_cylinder" type="cylinder" size="{half} {half}" '
+        'mass="0.08"/></body>'
+        for slot in range(count)
+    )
 
 
 def _pads() -> str:
@@ -138,8 +83,9 @@ def _actuators() -> str:
 
 
 def _excludes(fixture: str) -> str:
-    """A moving part never rubs on its own housing; the housings stand still in the world, so that
-    MuJoCo's parent filter does not hold for them.
+    """Keep a moving part from rubbing on its own housing.
+
+    The housings stand still in the world, so that MuJoCo's parent filter does not hold for them.
     """
     pairs = {
         "none": (),
@@ -152,7 +98,8 @@ def _excludes(fixture: str) -> str:
 
 def model_xml(fixture: str) -> str:
     """Return the MJCF of one fixture kind; includes are resolved from ``assets/mjcf``."""
-    return _HEADER.format(
+    template = (ROOT / "mjcf" / "tabletop.xml.in").read_text()
+    return template.format(
         timestep=TIMESTEP_S,
         textures=_textures(),
         pads=_pads(),

@@ -103,7 +103,9 @@ def _draw(
     count = int(rng.integers(2, 5)) if fixture == "none" else int(rng.integers(0, 3))
     if family in ("reach", "lift"):
         count = max(count, 1)
-    pads = 2 if fixture == "none" and (family in ("push", "pick_place") or rng.random() < 0.6) else 0
+    pads = (
+        2 if fixture == "none" and (family in ("push", "pick_place") or rng.random() < 0.6) else 0
+    )
     points = _points(count + pads, fixture, rng)
     return SceneSpec(
         objects=_objects(points[:count], family, split, rng),
@@ -175,7 +177,7 @@ def _objects(
     points: list[NDArray[np.float64]], family: str, split: Split, rng: np.random.Generator
 ) -> tuple[ObjectSpec, ...]:
     pairs = _pairs(SHAPES, split, rng)
-    items = []
+    items: list[ObjectSpec] = []
     for index, point in enumerate(points):
         shape, colour = pairs[index]
         # Half of the time the next thing shares the colour or the shape, so that both words count.

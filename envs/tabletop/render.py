@@ -41,7 +41,7 @@ class GlRenderer:
         mujoco = require("mujoco", extra="sim")
         try:
             self._renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:  # noqa: BLE001 - each GL backend raises its own kind
+        except Exception as error:
             raise DeviceError(
                 f"no OpenGL for MuJoCo ({type(error).__name__}: {error}); install libegl1 and "
                 'libgl1, set MUJOCO_GL=osmesa, or use renderer="rays"'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,16 +140,12 @@ class Stage:
         self._finger_geoms = [model.geom(f"finger_{side}").id for side in sides]
         self._grip_site = model.site("grip").id
         self._bodies = np.array([model.body(f"object_{i}").id for i in range(self.slots)])
-        self._object_qpos = [
-            int(model.joint(f"object_{i}").qposadr[0]) for i in range(self.slots)
-        ]
+        self._object_qpos = [int(model.joint(f"object_{i}").qposadr[0]) for i in range(self.slots)]
         if self.fixture == "none":
             return
         prefix = "handle" if self.fixture == "drawer" else self.fixture
         self._part_sites = [model.site(f"{prefix}_{i}").id for i in range(2)]
-        self._fixture_qpos = [
-            int(model.joint(f"{self.fixture}_{i}").qposadr[0]) for i in range(2)
-        ]
+        self._fixture_qpos = [int(model.joint(f"{self.fixture}_{i}").qposadr[0]) for i in range(2)]
         self._fixture_home = model.body_pos.copy()
 
     def _dress_objects(self) -> None:
@@ -232,7 +227,9 @@ class Stage:
         """A pressed cap stays down and its ring turns from dark to bright."""
         for index in range(2):
             lit = bool(self.lit[index])
-            self.model.geom(f"ring_{index}").rgba[:] = (1, 1, 0.85, 1) if lit else (0.1, 0.1, 0.1, 1)
+            self.model.geom(f"ring_{index}").rgba[:] = (
+                (1, 1, 0.85, 1) if lit else (0.1, 0.1, 0.1, 1)
+            )
             joint = self.model.joint(f"button_{index}")
             self.model.qpos_spring[int(joint.qposadr[0])] = 0.013 if lit else 0.0
 
@@ -274,7 +271,7 @@ DEFAULT_CAMERAS = {
 
 
 def camera_pose(camera: CameraSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return position ``(3,)`` metres and rotation ``(3, 3)`` of a camera that looks at the table."""
+    """Return position ``(3,)`` metres and rotation ``(3, 3)`` of a camera that sees the table."""
     azimuth, elevation = math.radians(camera.azimuth), math.radians(camera.elevation)
     away = np.array(
         [

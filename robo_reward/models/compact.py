@@ -1,10 +1,11 @@
 """The compact reward model: all five signals from one encoding per frame, on a CPU.
 
 Idea: ``compact_network``. Trained from scratch on the table-top suite by ``robo-reward
-train-reward``. Progress is the mean of an ensemble's mixture over bins; uncertainty is that mixture's
-standard deviation over that of "no idea" (a uniform one). Delta is a difference of progress, so that
-the sum over an episode telescopes; contrastive comes from a pairwise head that is antisymmetric by
-construction. With several cameras progress is the mean, done the minimum, uncertainty the maximum.
+train-reward``. Progress is the mean of an ensemble's mixture over bins; uncertainty is that
+mixture's standard deviation over that of "no idea" (a uniform one). Delta is a difference of
+progress, so that the sum over an episode telescopes; contrastive comes from a pairwise head that is
+antisymmetric by construction. With several cameras progress is the mean, done the minimum,
+uncertainty the maximum.
 Licence of code and weights: Apache-2.0.
 """
 
@@ -75,7 +76,9 @@ class CompactModel(RewardModel):
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | Path | None = None, *, device: str = "auto") -> CompactModel:
+    def from_pretrained(
+        cls, name: str | Path | None = None, *, device: str = "auto"
+    ) -> CompactModel:
         """Load from a folder or a hub id; the shipped weights when nothing is named.
 
         Raises:

@@ -1,8 +1,8 @@
 """The network of the compact reward model: a small vision-language net that points, then judges.
 
-An image becomes a 12 × 12 map of features, once, whatever is asked about it. The instruction becomes
-three pointers over that map (the thing to act on, where it should end up, the gripper), as in
-pointer networks; what stands at the pointers and between them is judged by an ensemble of heads.
+An image becomes a 12 × 12 map of features, once, whatever is asked about it. The instruction
+becomes three pointers over that map (the thing to act on, where it should end up, the gripper), as
+in pointer networks; what stands at the pointers and between them is judged by an ensemble of heads.
 Progress is a distribution over bins (HL-Gauss targets, arXiv 2403.03950); the contrastive logit is
 antisymmetric by construction.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 POINTERS = ("target", "place", "gripper")
 
@@ -66,7 +66,7 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)), inplace=True)
+        return functional.relu(x + self.second(self.first(x)), inplace=True)
 
 
 class ImageEncoder(nn.Module):
@@ -93,8 +93,9 @@ class ImageEncoder(nn.Module):
         fine = self.fine(self.stem(images))
         middle = self.middle(fine)
         coarse = self.from_coarse(self.coarse(middle))
-        top = F.interpolate(coarse, scale_factor=2.0)
-        return self.smooth(self.from_fine(fine) + self.from_middle(middle) + top)
+        top = functional.interpolate(coarse, scale_factor=2.0)
+        joined: Tensor = self.smooth(self.from_fine(fine) + self.from_middle(middle) + top)
+        return joined
 
 
 class TextEncoder(nn.Module):
@@ -154,6 +155,8 @@ class CompactNetwork(nn.Module, PyTorchModelHubMixin, library_name="robo-reward"
     Args:
         **sizes: Fields of ``CompactConfig``; given as keywords because ``config.json`` holds them.
     """
+
+    grid: Tensor
 
     def __init__(self, **sizes: Any) -> None:
         super().__init__()

@@ -63,7 +63,10 @@ class OraclePixels(RewardModel):
             time.sleep(self.fixed_s)
         progress = np.array([np.mean([f[0] for f in views]) for views in newest], np.float32)
         before = np.array(
-            [np.mean([f[0] for f in old or new]) for old, new in zip(reference, newest, strict=True)],
+            [
+                np.mean([f[0] for f in old or new])
+                for old, new in zip(reference, newest, strict=True)
+            ],
             np.float32,
         )
         return ScoreArrays(

@@ -24,7 +24,7 @@ def augment(
     size = images.shape[1]
     across, down = (int(v) for v in rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, 2))
     # Roll, then repeat the edge over what came in from the other side.
-    moved = np.roll(images, (down, across), (1, 2)).astype(np.float32)
+    moved: NDArray[np.float32] = np.roll(images, (down, across), (1, 2)).astype(np.float32)
     if down > 0:
         moved[:, :down] = moved[:, down : down + 1]
     elif down < 0:
@@ -38,7 +38,8 @@ def augment(
     if rng.random() < 0.15:
         moved = _blur(moved)
     if rng.random() < 0.6:
-        moved += rng.standard_normal(moved.shape, dtype=np.float32) * float(rng.uniform(0, 8))
+        noise = rng.standard_normal(moved.shape, np.float32)
+        moved += noise * np.float32(rng.uniform(0, 8))
     shift = np.array([across, down], np.float32) * 2 / size
     return moved.clip(0, 255).astype(np.uint8), shift
 

@@ -125,7 +125,7 @@ class Batches:
             sampler=range(start, stop),
             num_workers=1,
             prefetch_factor=4,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             multiprocessing_context="fork",
         )
         yield from loader
@@ -156,8 +156,8 @@ class Batches:
 
         others = judged_goals(entry.spec)
         goals = [entry.goal]
-        for _ in range(self._config.queries - 2):
-            goals.append(others[int(rng.integers(len(others)))])
+        picks = [int(rng.integers(len(others))) for _ in range(self._config.queries - 2)]
+        goals.extend(others[pick] for pick in picks)
         said = [say(goal, entry.spec) for goal in goals]
         judged = [[label(row, entry.spec, goal, camera=CAMERA) for goal in goals] for row in rows]
         _, foreign = self._entry(int(rng.integers(len(self._index))))

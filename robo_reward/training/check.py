@@ -21,8 +21,8 @@ def check(network: CompactNetwork, tokenizer: Any, shards: Sequence[Shard]) -> d
     """Return errors on fixed, unvaried batches.
 
     Keys: ``own_error`` and ``other_error`` (mean absolute error of progress under the episode's own
-    and under other instructions), ``done_accuracy`` (mean of the accuracies on done and on not done), ``pointer_error``
-    (median distance of the target pointer, in image widths).
+    and under other instructions), ``done_accuracy`` (mean of the accuracies on done and on not
+    done), ``pointer_error`` (median distance of the target pointer, in image widths).
     """
     config = BatchConfig(augment=False, late=0.2)
     limit = network.config.max_tokens

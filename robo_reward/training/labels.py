@@ -75,7 +75,7 @@ def names_something_here(goal: Goal, of: SceneSpec, here: SceneSpec) -> bool:
 
 
 def project(points: NDArray[np.float64], camera: CameraSpec) -> NDArray[np.float32]:
-    """Return where points of the world, ``(n, 3)`` metres, are in the image, ``(n, 2)`` in [-1, 1]."""
+    """Return where points of the world, ``(n, 3)`` metres, are in the image: ``(n, 2)`` in ±1."""
     position, matrix, slope = _pose(camera)
     seen = (points - position) @ matrix
     depth = np.maximum(-seen[:, 2], 1e-6)

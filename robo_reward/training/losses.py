@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from robo_reward.models.compact_network import CompactNetwork, Judgement, bin_centres
 
@@ -67,7 +67,7 @@ def total_loss(
     expected = (said.bins.softmax(-1) * centres).sum(-1)
     error = (expected - targets.progress[:, None]).abs().mean()
     weight = 1.0 + (config.positive - 1.0) * targets.done
-    done = F.binary_cross_entropy_with_logits(
+    done = functional.binary_cross_entropy_with_logits(
         said.done, targets.done[:, None].expand_as(said.done), weight[:, None]
     )
     pointer = pointer_loss(said.pointers, targets.points, network.grid, config.pointer_spread)
@@ -87,7 +87,7 @@ def hl_gauss(values: Tensor, centres: Tensor, spread: float) -> Tensor:
     """Spread values over bins as a Gaussian's mass in each, ``(n, bins)``; rows sum to 1."""
     half = (centres[1] - centres[0]) / 2
     edges = torch.cat([centres - half, centres[-1:] + half])
-    mass = torch.special.ndtr((edges - values[:, None]) / spread).diff(dim=-1)
+    mass: Tensor = torch.special.ndtr((edges - values[:, None]) / spread).diff(dim=-1)
     return mass / mass.sum(-1, keepdim=True)
 
 
@@ -101,12 +101,10 @@ def pointer_loss(logits: Tensor, points: Tensor, grid: Tensor, spread: float) ->
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def order_loss(
-    network: CompactNetwork, joint: Tensor, targets: Targets, scale: float
-) -> Tensor:
+def order_loss(network: CompactNetwork, joint: Tensor, targets: Targets, scale: float) -> Tensor:
     """Bradley–Terry loss over the two frames of each episode, for every instruction."""
     pairs = joint.view(-1, 2, targets.queries, joint.shape[-1])
     progress = targets.progress.view(-1, 2, targets.queries)
     logit = network.order_logit(pairs[:, 1].flatten(0, 1), pairs[:, 0].flatten(0, 1))
     further = ((progress[:, 1] - progress[:, 0]) / scale).sigmoid().flatten()
-    return F.binary_cross_entropy_with_logits(logit, further)
+    return functional.binary_cross_entropy_with_logits(logit, further)

@@ -1,7 +1,7 @@
 """Training data of the table-top suite on disk: shards of frames with the facts of every frame.
 
-A shard is three files: frames ``(N, S, S, 3) uint8``, facts ``(N, 30) float32`` and a msgpack list of
-rollouts. Frames are memory-mapped when read. A shard is complete when its list exists, which is
+A shard is three files: frames ``(N, S, S, 3) uint8``, facts ``(N, 30) float32`` and a msgpack list
+of rollouts. Frames are memory-mapped when read. A shard is complete when its list exists, which is
 written last, so that a run that was killed goes on where it stopped.
 """
 

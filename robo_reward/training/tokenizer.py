@@ -14,6 +14,7 @@ from robo_reward.envs.tabletop.instructions import (
 )
 from robo_reward.envs.tabletop.spec import COLOURS
 
+
 def train_tokenizer(vocabulary: int) -> Tokenizer:
     """Learn a tokenizer; id 0 is padding, id 1 unknown."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))

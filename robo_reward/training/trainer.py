@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -91,16 +91,18 @@ class Trainer:
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average),
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+                config.average
+            ),
             use_buffers=False,
         )
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.decay}, {"params": plain}],
-            lr=config.rate,
-            weight_decay=0.0,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": config.decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.rate)
         self.step = 0
         self.batches = Batches(shards, self._encode, config=config.batch, seed=config.seed)
         self._held_out = held_out
@@ -131,7 +133,7 @@ class Trainer:
 
     def averaged(self) -> CompactNetwork:
         """Return the moving average of the network, with the running statistics of now."""
-        network: CompactNetwork = self.average.module
+        network = cast(CompactNetwork, self.average.module)
         for mine, theirs in zip(network.buffers(), self.network.buffers(), strict=True):
             mine.copy_(theirs)
         return network.eval()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..facts import Facts
-from ..goal import Family, Goal, near, ramp
+from ..goal import Family, Goal, near, ramp, vector
 from ..scene import BUTTON_LATCH
 from ..spec import SceneSpec
 
@@ -32,7 +32,7 @@ class PressButton(Family):
         """Approach, then depth."""
         if self.success(facts, spec, goal):
             return 1.0
-        approach = near(facts.grip, facts.parts[goal.target])
+        approach = near(facts.grip, facts.part_at(goal.target))
         depth = ramp(float(facts.joints[goal.target]), 0.0, BUTTON_LATCH)
         return 0.6 * approach + 0.39 * depth
 
@@ -44,5 +44,5 @@ class PressButton(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The cap, and where it is pressed to."""
-        cap = facts.parts[goal.target]
-        return cap, cap - [0.0, 0.0, BUTTON_LATCH]
+        cap = facts.part_at(goal.target)
+        return cap, cap - vector(0.0, 0.0, BUTTON_LATCH)

@@ -36,7 +36,7 @@ class OpenDrawer(Family):
         """Approach, then travel."""
         if self.success(facts, spec, goal):
             return 1.0
-        approach = near(facts.grip, facts.parts[goal.target])
+        approach = near(facts.grip, facts.part_at(goal.target))
         return 0.4 * approach + 0.58 * ramp(float(facts.joints[goal.target]), 0.0, OPEN)
 
     def success(self, facts: Facts, spec: SceneSpec, goal: Goal) -> bool:
@@ -47,7 +47,7 @@ class OpenDrawer(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The handle, and where it ends up."""
-        handle = facts.parts[goal.target]
+        handle = facts.part_at(goal.target)
         return handle, handle + [0.0, float(facts.joints[goal.target]) - TRAVEL, 0.0]
 
 
@@ -67,7 +67,7 @@ class CloseDrawer(Family):
         """Approach, then travel."""
         if self.success(facts, spec, goal):
             return 1.0
-        approach = near(facts.grip, facts.parts[goal.target])
+        approach = near(facts.grip, facts.part_at(goal.target))
         shut = 1.0 - ramp(float(facts.joints[goal.target]), SHUT, OPEN)
         return 0.4 * approach + 0.58 * shut
 
@@ -79,5 +79,5 @@ class CloseDrawer(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The handle, and where it ends up."""
-        handle = facts.parts[goal.target]
+        handle = facts.part_at(goal.target)
         return handle, handle + [0.0, float(facts.joints[goal.target]), 0.0]

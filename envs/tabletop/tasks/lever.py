@@ -38,7 +38,7 @@ class TurnLever(Family):
         """Approach, then angle."""
         if self.success(facts, spec, goal):
             return 1.0
-        approach = near(facts.grip, facts.parts[goal.target])
+        approach = near(facts.grip, facts.part_at(goal.target))
         return 0.4 * approach + 0.58 * ramp(self._angle(facts, goal), -OVER, OVER)
 
     def success(self, facts: Facts, spec: SceneSpec, goal: Goal) -> bool:
@@ -49,7 +49,7 @@ class TurnLever(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The knob, and where it ends up."""
-        knob = facts.parts[goal.target]
+        knob = facts.part_at(goal.target)
         return knob, knob + [0.0, 0.14 * SIDES[goal.place] * (self._angle(facts, goal) < 0), 0.0]
 
     def _angle(self, facts: Facts, goal: Goal) -> float:

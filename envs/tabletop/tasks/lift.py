@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..facts import Facts
-from ..goal import Family, Goal, near, ramp
+from ..goal import Family, Goal, near, ramp, vector
 from ..scene import rest_height
 from ..spec import SceneSpec
 
@@ -34,7 +34,7 @@ class Lift(Family):
         if self.success(facts, spec, goal):
             return 1.0
         if not facts.held[goal.target]:
-            return 0.4 * near(facts.grip, facts.objects[goal.target])
+            return 0.4 * near(facts.grip, facts.object_at(goal.target))
         return 0.5 + 0.49 * ramp(self._height(facts, spec, goal), 0.0, HEIGHT)
 
     def success(self, facts: Facts, spec: SceneSpec, goal: Goal) -> bool:
@@ -45,8 +45,8 @@ class Lift(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The object, and the point it is lifted to."""
-        target = facts.objects[goal.target]
-        return target, np.array([target[0], target[1], HEIGHT + 0.04])
+        target = facts.object_at(goal.target)
+        return target, vector(target[0], target[1], HEIGHT + 0.04)
 
     def _height(self, facts: Facts, spec: SceneSpec, goal: Goal) -> float:
         rest = rest_height(spec.objects[goal.target].shape)

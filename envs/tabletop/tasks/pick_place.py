@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..facts import Facts
-from ..goal import Goal, pad_point
+from ..goal import Goal, pad_point, vector
 from ..scene import rest_height
 from ..spec import SceneSpec
 from .placing import Placing
@@ -36,7 +36,7 @@ class PickPlace(Placing):
     def place(self, facts: Facts, spec: SceneSpec, goal: Goal) -> NDArray[np.float64]:
         """On the middle of the pad."""
         rest = rest_height(spec.objects[goal.target].shape)
-        return pad_point(spec, goal.place) + [0.0, 0.0, rest]
+        return pad_point(spec, goal.place) + vector(0.0, 0.0, rest)
 
     def in_place(self, offset: NDArray[np.float64]) -> bool:
         """Within the pad's square and down on the table."""

@@ -33,7 +33,7 @@ class Placing(Family):
         """Approach 0 to 0.3; grasp 0.35; lift, carry and lower to 0.9; let go 1."""
         if self.success(facts, spec, goal):
             return 1.0
-        target = facts.objects[goal.target]
+        target = facts.object_at(goal.target)
         if not facts.held[goal.target]:
             return 0.3 * near(facts.grip, target)
         offset = target - self.place(facts, spec, goal)
@@ -48,10 +48,10 @@ class Placing(Family):
         """In place and let go."""
         if facts.held[goal.target]:
             return False
-        return self.in_place(facts.objects[goal.target] - self.place(facts, spec, goal))
+        return self.in_place(facts.object_at(goal.target) - self.place(facts, spec, goal))
 
     def anchors(
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The object and its place."""
-        return facts.objects[goal.target], self.place(facts, spec, goal)
+        return facts.object_at(goal.target), self.place(facts, spec, goal)

@@ -41,7 +41,7 @@ class Reach(Family):
         self, facts: Facts, spec: SceneSpec, goal: Goal
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The object, twice."""
-        return facts.objects[goal.target], facts.objects[goal.target]
+        return facts.object_at(goal.target), facts.object_at(goal.target)
 
     def _distance(self, facts: Facts, goal: Goal) -> float:
-        return float(np.linalg.norm(facts.grip - facts.objects[goal.target] - ABOVE))
+        return float(np.linalg.norm(facts.grip - facts.object_at(goal.target) - ABOVE))

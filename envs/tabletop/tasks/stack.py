@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..facts import Facts
-from ..goal import Goal
+from ..goal import Goal, vector
 from ..scene import rest_height
 from ..spec import SceneSpec
 from .placing import Placing
@@ -35,7 +35,7 @@ class Stack(Placing):
         """On the other object's top."""
         upper = rest_height(spec.objects[goal.target].shape)
         lower = rest_height(spec.objects[goal.place].shape)
-        return facts.objects[goal.place] + [0.0, 0.0, upper + lower]
+        return facts.object_at(goal.place) + vector(0.0, 0.0, upper + lower)
 
     def in_place(self, offset: NDArray[np.float64]) -> bool:
         """Over the other one and down on it."""
