@@ -1,7 +1,7 @@
 """Reports, film strips, overlays and plots: what a person looks at."""
 
 from .html_page import Figure, Report, Section, write_report
-from .overlay import OverlayScores, overlay
+from .overlay_film import OverlayScores, overlay
 from .training import TrainingRow, plot_training
 
 __all__ = [

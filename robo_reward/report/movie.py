@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CODECS = ("vp09", "mp4v")
 """Tried in this order: OpenCV's wheels hold no H.264; browsers play VP9, not MPEG-4 part 2."""
 
-ATTEMPTS = ((128, 1), (64, 1), (48, 1), (64, 2), (32, 2), (32, 3), (24, 4))
+ATTEMPTS = ((216, 1), (128, 1), (64, 1), (64, 2), (32, 2), (32, 3), (24, 4))
 """(colours, keep one picture in so many): from fine to coarse, until a gif fits."""
 
 
@@ -57,13 +57,20 @@ def _palette(pictures: Sequence[Image], *, colours: int, fixed: Sequence[Colour]
     # still is not stored again.
     from PIL import Image
 
-    sample = [picture.reduce(3) for picture in pictures[:: max(1, len(pictures) // 6)]]
-    wide, tall = sample[0].size
+    # Thinned, not averaged: a small red thing must stay red.
+    wide, tall = (side // 2 for side in pictures[0].size)
+    nearest = Image.Resampling.NEAREST
+    sample = [p.resize((wide, tall), nearest) for p in pictures[:: max(1, len(pictures) // 6)]]
     board = Image.new("RGB", (wide, tall * len(sample)))
     for index, picture in enumerate(sample):
         board.paste(picture, (0, tall * index))
-    made = board.quantize(colours, method=Image.Quantize.MEDIANCUT).getpalette() or []
-    values = [*made[: 3 * colours], *(part for colour in fixed for part in colour)]
+    # Median cut follows the many pixels (smooth tables), maximum coverage the few (a red cube).
+    many, few = colours * 2 // 3, colours - colours * 2 // 3
+    values: list[int] = []
+    for method, count in ((Image.Quantize.MEDIANCUT, many), (Image.Quantize.MAXCOVERAGE, few)):
+        made = board.quantize(count, method=method).getpalette() or []
+        values += made[: 3 * count]
+    values += [part for colour in fixed for part in colour]
     palette = Image.new("P", (1, 1))
     palette.putpalette(values[: 3 * 256])
     return palette

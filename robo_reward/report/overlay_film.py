@@ -114,6 +114,8 @@ def overlay(
     require("PIL", extra="viz")
     painter = _Painter(scores, instruction=instruction)
     pictures = [painter.paint(frame, step) for step, frame in enumerate(frames)]
+    last = len(frames) - 1
+    pictures += [painter.paint(frames[last], last, late=n + 1) for n in range(painter.late)]
     if path.suffix == ".gif":
         return write_gif(
             path, pictures, rate_hz=rate_hz, hold_s=hold_s, max_mb=max_mb, fixed=_shades()
@@ -149,12 +151,14 @@ class _Painter:
         self.fonts: dict[int, FreeTypeFont | ImageFont] = {}
         decisions = scores.is_done if scores.is_done is not None else np.zeros(len(scores), bool)
         self.fired = int(np.argmax(decisions)) if decisions.any() else None
+        # A flash that the end of the episode would cut off goes on over the last frame.
+        self.late = max(0, FLASH - len(scores) + self.fired + 1) if self.fired is not None else 0
         self.base = self._base()
         self.mask = _rounded(CAMERA, fill=255)
         self.ring = _rounded(CAMERA, outline=255, width=4 * SCALE)
 
-    def paint(self, frame: NDArray[np.uint8], step: int) -> Image:
-        """Return the picture of one step, ``WIDTH`` × ``HEIGHT``."""
+    def paint(self, frame: NDArray[np.uint8], step: int, *, late: int = 0) -> Image:
+        """Return the picture of one step, or the one ``late`` pictures after the last step."""
         from PIL import ImageDraw
 
         picture = self.base.copy()
@@ -162,7 +166,8 @@ class _Painter:
         for row in self.rows:
             self._curve(draw, row, step)
         small = picture.reduce(SCALE)
-        self._camera(small, frame, step)
+        age = None if self.fired is None else step + late - self.fired
+        self._camera(small, frame, age=age)
         return small
 
     def x(self, step: float) -> float:
@@ -223,15 +228,14 @@ class _Painter:
         draw.polygon([(x * SCALE, y * SCALE) for x, y in shape], fill=shade)
         self._line(draw, run, ON_DARK[row.name], 2.2)
 
-    def _camera(self, picture: Image, frame: NDArray[np.uint8], step: int) -> None:
+    def _camera(self, picture: Image, frame: NDArray[np.uint8], *, age: int | None) -> None:
         from PIL import Image
 
         shown = Image.fromarray(frame).resize((CAMERA, CAMERA), Image.Resampling.BICUBIC)
-        done = self.fired is not None and step >= self.fired
-        fresh = self.fired is not None and 0 <= step - self.fired < FLASH
-        if fresh:
+        done = age is not None and age >= 0
+        if age is not None and 0 <= age < FLASH:
             glow = Image.new("RGB", shown.size, ON_DARK["done"])
-            shown = Image.blend(shown, glow, 0.45 * (1 - (step - (self.fired or 0)) / FLASH))
+            shown = Image.blend(shown, glow, 0.45 * (1 - age / FLASH))
         picture.paste(shown, (PAD, PAD), self.mask)
         if done:
             picture.paste(ON_DARK["done"], (PAD, PAD, PAD + CAMERA, PAD + CAMERA), self.ring)
