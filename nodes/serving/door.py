@@ -33,7 +33,7 @@ from .worker import Outcome
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.1
+TICK_S = 0.02
 STRIKES = 5
 STRIKE_WINDOW_S = 10.0
 IGNORED_S = 60.0

@@ -22,7 +22,7 @@ from .sessions import Job
 logger = logging.getLogger(__name__)
 
 # Told so long before the deadline, so that the reason arrives and not only a late DEADLINE.
-EARLY_S = 0.05
+EARLY_S = 0.03
 
 Prepared = Callable[[Job, int, list[object], BaseException | None], None]
 

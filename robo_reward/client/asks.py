@@ -14,6 +14,8 @@ from .guarded import asked
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
+# The node answers at the deadline at the latest; so long its answer, which says why, may travel.
+GRACE_S = 0.05
 
 
 class RemotePending:

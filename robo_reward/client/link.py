@@ -425,7 +425,7 @@ class Link:
         if isinstance(ask.query, Query):
             reference = tuple(frame.id for frame in ask.query.reference)
         else:
-            reference = reply.delta_from
+            reference = reply.delta_from if ask.query.t_from_ns else ()
         if not (reply.reason == "OK" or reply.reason in REASONS):
             self.counts["malformed"] += 1
             self._settle(ask, reason="BAD_HEADER", detail=f"unknown reason {reply.reason!r}"[:256])

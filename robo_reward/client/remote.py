@@ -19,7 +19,7 @@ from robo_reward.protocol.handshake import Priority
 from robo_reward.query import Mark, Query
 from robo_reward.transport.sockets import check_address
 
-from .asks import Ask, RemotePending
+from .asks import GRACE_S, Ask, RemotePending
 from .link import FATAL, Link, LinkConfig
 from .source import ModelInfo
 
@@ -137,7 +137,7 @@ class RemoteSource:
                 query=self._compressed(query),
                 pending=pending,
                 budget_s=budget,
-                give_up_s=now + max(budget, self.patience_s),
+                give_up_s=now + max(budget, self.patience_s) + GRACE_S,
                 submitted_s=now,
             )
             for query in queries

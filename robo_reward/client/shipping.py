@@ -14,7 +14,7 @@ from robo_reward.protocol.score import TO_NODE, FramePut, MarkRequest, ScoreRequ
 from robo_reward.query import Mark, Query
 from robo_reward.task import Task
 
-from .asks import Ask
+from .asks import GRACE_S, Ask
 
 # More than the frames of any window, fewer than the node keeps; a wrong guess costs one round trip.
 REMEMBERED = 1024
@@ -150,7 +150,7 @@ class Shipping:
 
     def _common(self, ask: Ask) -> dict[str, Any]:
         query = ask.query
-        left = min(ask.budget_s, max(0.0, ask.give_up_s - time.monotonic()))
+        left = min(ask.budget_s, max(0.0, ask.give_up_s - GRACE_S - time.monotonic()))
         return {
             "session": self.session,
             "boot": self.boot,

@@ -1,4 +1,4 @@
-"""A reward node in a process of its own, models that misbehave, and frames that say who they are."""
+"""A reward node in its own process, models that misbehave, frames that say who they are."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def query(step: int, *, who: int = 0, episode: int = 0, size: int = 8) -> Query:
     """Transition ``step`` with the frame of the step before as reference."""
     reference = (frame(who, step - 1, size=size),) if step else ()
     newest = (frame(who, step, size=size),)
-    return Query(
-        task=TASK, newest=newest, reference=reference, env=who, episode=episode, step=step
-    )
+    return Query(task=TASK, newest=newest, reference=reference, env=who, episode=episode, step=step)
 
 
 def check(asked: Query, score: Score) -> None:

@@ -59,7 +59,9 @@ class Peer:
         self.put(TaskPut(session=session, key=TASK.key, instruction=TASK.instruction))
         return welcome
 
-    def ask(self, seq: int, refs: tuple[FrameRef, ...], *parts: bytes, **more: object) -> ScoreReply:
+    def ask(
+        self, seq: int, refs: tuple[FrameRef, ...], *parts: bytes, **more: object
+    ) -> ScoreReply:
         fields: dict[str, object] = {
             "session": SESSION, "boot": self.boot, "seq": seq, "env": 0, "episode": 0,
             "step": 0, "task": TASK.key, "budget_s": 5.0, "newest": refs,
@@ -231,16 +233,12 @@ def test_bombs_and_lies_end_in_bad_payload(node: RewardNode, peer: Peer) -> None
         (bytes(100), jpeg_ref(bytes(100), 8, 8, encoding="rgb8")),
         (good, jpeg_ref(good, 8, 8, part=3)),
     ]
-    reasons = [
-        peer.ask(seq, (ref,), data).reason for seq, (data, ref) in enumerate(cases, start=1)
-    ]
+    reasons = [peer.ask(seq, (ref,), data).reason for seq, (data, ref) in enumerate(cases, start=1)]
     assert reasons == ["BAD_PAYLOAD"] * len(cases)
     assert node.stats().get("out_OK", 0) == 0
 
 
-def test_wrong_bytes_under_a_hash_do_not_spoil_it_for_others(
-    node: RewardNode, peer: Peer
-) -> None:
+def test_wrong_bytes_under_a_hash_do_not_spoil_it_for_others(node: RewardNode, peer: Peer) -> None:
     peer.greet()
     true, other = frame(1, 1), frame(0, 5)
     forged = refer(true, part=0)

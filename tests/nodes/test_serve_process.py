@@ -1,4 +1,4 @@
-"""The reward node as a process that is killed, restarted, told to end: scores are right or missing."""
+"""The reward node is killed, restarted, stopped, told to end: scores are right or missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -156,13 +155,11 @@ def test_a_process_with_an_open_source_ends_at_once_when_the_node_is_down(addres
         "from tests.nodes.serving_tools import query\n"
         "print(source.submit([query(0)]).result(timeout_s=5.0)[0].reason)\n"
     )
-    start = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert ran.stdout.strip() == "PEER_LOST", ran.stderr
     assert ran.returncode == 0
-    assert time.monotonic() - start < WAIT_S
 
 
 def test_a_hung_model_ends_the_process_with_code_70(address: str) -> None:

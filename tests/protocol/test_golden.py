@@ -70,9 +70,7 @@ MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
     ),
     "score": (
         TO_NODE,
-        ScoreRequest(
-            boot=BOOT, task=TASK, budget_s=2.0, newest=(REF,), reference=(JPEG,), **NAME
-        ),
+        ScoreRequest(boot=BOOT, task=TASK, budget_s=2.0, newest=(REF,), reference=(JPEG,), **NAME),
         [PIXELS],
     ),
     "mark": (
@@ -191,4 +189,6 @@ if __name__ == "__main__":
     for each, (its_codec, its_header, its_parts) in MESSAGES.items():
         path = FOLDER / f"{each}.bin"
         if not path.exists():
-            path.write_bytes(joined([bytes(part) for part in its_codec.pack(its_header, its_parts)]))
+            path.write_bytes(
+                joined([bytes(part) for part in its_codec.pack(its_header, its_parts)])
+            )

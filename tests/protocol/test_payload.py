@@ -47,7 +47,7 @@ def test_a_view_is_as_good_as_bytes() -> None:
     np.testing.assert_array_equal(back.image, frame.image)
 
 
-@pytest.mark.parametrize("height, width", [(65500, 65500), (16000, 16000), (1200, 1920)])
+@pytest.mark.parametrize(("height", "width"), [(65500, 65500), (16000, 16000), (1200, 1920)])
 def test_a_bomb_is_refused_by_its_header(height: int, width: int) -> None:
     start = time.thread_time()
     with pytest.raises(Refusal):

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from robo_reward.protocol.envelope import Refusal
 from robo_reward.protocol.handshake import Hello, agree, mismatch
+from robo_reward.protocol.payload import FrameRef
 from robo_reward.protocol.score import (
     CONTROL_TO_NODE,
     FROM_NODE,
@@ -14,8 +16,6 @@ from robo_reward.protocol.score import (
     answer,
     read_score,
 )
-from robo_reward.protocol.envelope import Refusal
-from robo_reward.protocol.payload import FrameRef
 from robo_reward.signals import REASONS, Identity, Score, Signals
 
 SESSION, BOOT, HASH = "0" * 32, "1" * 32, "a" * 32
@@ -118,7 +118,7 @@ def test_control_reads_no_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    "oldest, newest, minor", [(0, 0, 0), (0, 9, 0), (1, 9, None), (0, 255, 0)]
+    ("oldest", "newest", "minor"), [(0, 0, 0), (0, 9, 0), (1, 9, None), (0, 255, 0)]
 )
 def test_the_newest_common_minor_is_spoken(oldest: int, newest: int, minor: int | None) -> None:
     assert agree(Hello(session=SESSION, oldest=oldest, newest=newest)) == minor
