@@ -34,7 +34,7 @@ from robo_reward.query import Query
 from robo_reward.task import Task
 
 TASK = Task(instruction="put the red cube on the blue pad")
-DEVICE = {"fixed_s": 0.008, "each_s": 0.001}
+DEVICE: dict[str, Any] = {"fixed_s": 0.008, "each_s": 0.001}
 OPEN = 16
 BATCH = 32
 
@@ -43,7 +43,8 @@ def make_model(name: str) -> RewardModel:
     from robo_reward.models.registry import load_model
 
     if name in ("device-like", "free"):
-        return load_model("oracle-pixels", **(DEVICE if name == "device-like" else {}))
+        cost: dict[str, Any] = DEVICE if name == "device-like" else {}
+        return load_model("oracle-pixels", device="cpu", **cost)
     return load_model(name, device="cpu")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,14 @@ JPEG = FrameRef(
     encoding="jpeg",
     shape=(480, 640, 3),
 )
-NAME = {"session": SESSION, "seq": 41, "attempt": 1, "env": 3, "episode": 2, "step": 99}
+NAME: dict[str, Any] = {
+    "session": SESSION,
+    "seq": 41,
+    "attempt": 1,
+    "env": 3,
+    "episode": 2,
+    "step": 99,
+}
 
 MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
     "hello": (TO_NODE, Hello(session=SESSION, software="0.1.0", window=8), []),

@@ -48,13 +48,17 @@ def test_a_view_is_as_good_as_bytes() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(65500, 65500), (16000, 16000), (1200, 1920)])
-def test_a_bomb_is_refused_by_its_header(height: int, width: int) -> None:
-    start = time.thread_time()
+def test_a_bomb_is_refused_by_its_header(
+    monkeypatch: pytest.MonkeyPatch, height: int, width: int
+) -> None:
+    def decode(*_: object, **__: object) -> None:
+        pytest.fail("decoding this would take half a minute and gigabytes")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode)
     with pytest.raises(Refusal):
         check_frame((height, width, 3), "jpeg", bomb(height, width))
     with pytest.raises(Refusal):
         check_frame((8, 8, 3), "jpeg", bomb(height, width))
-    assert time.thread_time() - start < 1.0  # decoding would take half a minute
 
 
 def test_a_plausible_size_in_too_few_bytes_is_refused() -> None:

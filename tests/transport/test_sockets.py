@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import socket as posix
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -108,9 +107,7 @@ def test_nothing_is_queued_for_a_peer_that_is_not_there(free_port: int) -> None:
     assert receive(router) is None
     dealer.close()
     router.close()
-    started = time.monotonic()
-    context.term()
-    assert time.monotonic() - started < 5.0
+    context.term()  # would hang here if anything waited to be sent
 
 
 def test_large_parts_are_views_and_small_ones_bytes() -> None:
