@@ -11,6 +11,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "EvalReward",
         "figures of reward models on episodes with truth, and a report",
     ),
+    "train-reward": (
+        "robo_reward.cli.train_reward",
+        "TrainReward",
+        "record the suite and train the compact reward model",
+    ),
     "serve": ("robo_reward.cli.serve", "Serve", "a reward node, until it is told to stop"),
     "camera": ("robo_reward.cli.camera", "Camera", "stream a camera, a video or a scene"),
     "record": ("robo_reward.cli.record", "Record", "record cameras, actions and scores"),

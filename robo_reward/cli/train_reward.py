@@ -1,0 +1,154 @@
+"""``robo-reward train-reward``: make the data, train the compact model, write its folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from robo_reward.errors import ConfigError, require
+
+from .common import Result, Saving
+from .console import Bar
+from .output import Output
+
+if TYPE_CHECKING:
+    from robo_reward.training.shards import Shard
+    from robo_reward.training.trainer import TrainConfig, Trainer
+
+HELD_OUT_EPISODES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReward(Saving):
+    """Train the compact reward model on rollouts of the table-top suite.
+
+    Records the rollouts first, as far as they are not there yet; the same flags give the same data
+    and the same weights on the same machine. Killed, it goes on: run it again with the same --out
+    and --yes.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "robo-reward train-reward --out outputs/compact",
+        "robo-reward train-reward --episodes 400 --steps 300 --out outputs/try",
+        "robo-reward eval-reward --model compact outputs/compact/model",
+    )
+
+    data: Path = Path("data/tabletop")
+    """Folder of the recorded rollouts."""
+    episodes: int = 6000
+    """Rollouts to train on, 27 KB a frame, about 28 frames each."""
+    steps: int = 6500
+    """Optimiser steps of 96 frames and 480 instructions."""
+    seed: int = 0
+    """Decides initial weights, batches and augmentation."""
+    workers: int = 2
+    """Processes that record rollouts."""
+    threads: int = 1
+    """Threads of torch on a CPU; another process draws the batches."""
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda."""
+
+    def run(self) -> Result:
+        """Record, train, write the folder and its card."""
+        if self.episodes < 1 or self.steps < 1:
+            raise ConfigError(
+                f"--episodes and --steps must be at least 1, got {self.episodes} and {self.steps}"
+            )
+        torch = require("torch", extra="train")
+        from robo_reward.training.trainer import TrainConfig
+
+        torch.set_num_threads(self.threads)
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        with self.open_output() as out:
+            paths = self._record("train", self.episodes)
+            held_out = self._record("seen", HELD_OUT_EPISODES)
+            config = TrainConfig(steps=self.steps, seed=self.seed)
+            return self._train(out, paths, held_out, config, device)
+
+    def _record(self, split: str, episodes: int) -> list[Path]:
+        from robo_reward.training.shards import EPISODES_PER_SHARD, generate
+
+        shards = -(-episodes // EPISODES_PER_SHARD)
+        with self.console().bar(f"record {split}", total=shards, unit="shard") as bar:
+            return generate(
+                self.data,
+                episodes=episodes,
+                split=split,
+                workers=self.workers,
+                progress=lambda done, total: bar.update_to(done),
+            )
+
+    def _train(
+        self,
+        out: Output,
+        paths: list[Path],
+        held_out: list[Path],
+        config: TrainConfig,
+        device: str,
+    ) -> Result:
+        from robo_reward.training.check import check
+        from robo_reward.training.shards import read_shard
+        from robo_reward.training.trainer import Trainer, save
+
+        shards = [read_shard(path) for path in paths]
+        checked = [read_shard(path) for path in held_out]
+        began = time.perf_counter()
+        trainer = Trainer(shards, checked, config=config, folder=out.path, device=device)
+        with self.console().bar("train-reward", total=config.steps, unit="step") as bar:
+            bar.update_to(trainer.step)
+            network = trainer.run(_reporter(bar, out.path))
+        network = network.cpu()
+        figures = check(network, trainer.tokenizer, checked)
+        model = out.path / "model"
+        save(network, trainer.tokenizer, model)
+        minutes = (time.perf_counter() - began) / 60
+        card = self._card(model, trainer, paths, shards, figures, minutes, device)
+        out.write_json("metrics.json", figures)
+        return {**figures, "steps": config.steps, "minutes": minutes, "card": str(card),
+                "path": str(model)}  # fmt: skip
+
+    def _card(
+        self,
+        folder: Path,
+        trainer: Trainer,
+        paths: list[Path],
+        shards: list[Shard],
+        figures: Mapping[str, float],
+        minutes: float,
+        device: str,
+    ) -> Path:
+        from robo_reward.training.card import write_card
+
+        return write_card(
+            folder,
+            trainer.averaged(),
+            config=trainer.config,
+            shards=paths,
+            frames=sum(len(shard.facts) for shard in shards),
+            episodes=sum(len(shard.entries) for shard in shards),
+            command="robo-reward " + shlex.join(sys.argv[1:]),
+            minutes=minutes,
+            device=device,
+            figures=figures,
+        )
+
+
+def _reporter(bar: Bar, folder: Path) -> Any:
+    """Move the bar and write TensorBoard scalars at every report."""
+    tensorboard = require("torch.utils.tensorboard", extra="train")
+    writer = tensorboard.SummaryWriter(str(folder / "tensorboard"))
+
+    def report(step: int, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            writer.add_scalar(f"train/{name}", value, step)
+        writer.flush()
+        bar.update_to(step, note=f"loss {row['loss']:.3f}  {row['frames_per_s']:.0f} frames/s")
+
+    return report
