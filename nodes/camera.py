@@ -72,11 +72,14 @@ class CameraParameters(NodeParameters):
             found.append(f"width and height must be given together, got {self.width}x{self.height}")
         if self.follow and not self.scene:
             found.append("follow needs scene: the Gymnasium id that the simulator runs")
-        try:
-            check_name(self.camera, what="camera")
-            scene_options(self.scene_options)
-        except ConfigError as error:
-            found.append(str(error))
+        for check in (
+            lambda: check_name(self.camera, what="camera"),
+            lambda: scene_options(self.scene_options),
+        ):
+            try:
+                check()
+            except ConfigError as error:
+                found.append(str(error))
         return found
 
 

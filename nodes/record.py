@@ -28,7 +28,8 @@ from .parameters import NodeParameters
 
 WINDOW = 64
 EARLY_FRAMES = 256
-"""Frames kept while no episode is open: the account of its start may come after them."""
+EARLY_BYTES = 32 * 1024 * 1024
+"""The last frames are kept: the account of an episode's start may come after its first ones."""
 LINGER_S = 0.5
 """How long after its end an episode's frames may still arrive."""
 TAGGED_LINGER_S = 5.0
@@ -70,7 +71,7 @@ class _Open:
     start_ns: int
     end_ns: int = 2**63
     last_step: int = -1
-    waiting_for: set[str] = field(default_factory=set)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def covers(self, arrival: Arrival, key: Key) -> bool:
         if arrival.tag is not None:
@@ -80,7 +81,18 @@ class _Open:
     def over(self, now_ns: int) -> bool:
         if now_ns < self.end_ns + int(LINGER_S * 1e9):
             return False
-        return not self.waiting_for or now_ns > self.end_ns + int(TAGGED_LINGER_S * 1e9)
+        behind = any(step < self.last_step for step in self.seen.values())
+        return not behind or now_ns > self.end_ns + int(TAGGED_LINGER_S * 1e9)
+
+    def write(self, arrival: Arrival) -> None:
+        self.writer.frame(
+            arrival.frame,
+            local_ns=arrival.local_wall_ns,
+            tag=arrival.tag,
+            dropped=arrival.dropped,
+        )
+        if arrival.tag is not None:
+            self.seen[arrival.frame.header.camera] = arrival.tag.step
 
 
 class RecordNode(Node):
@@ -101,7 +113,8 @@ class RecordNode(Node):
         self._cameras: list[FrameSubscriber] = []
         self._events: list[EventSubscriber] = []
         self._open: dict[Key, _Open] = {}
-        self._early: deque[Arrival] = deque(maxlen=EARLY_FRAMES)
+        self._early: deque[Arrival] = deque()
+        self._early_bytes = 0
         self._tagged: set[str] = set()
 
     def on_configure(self) -> None:
@@ -206,7 +219,6 @@ class RecordNode(Node):
             found.writer.end(event, local_ns=now_ns)
             found.end_ns = now_ns
             found.last_step = event.tag.step
-            found.waiting_for |= self._tagged
 
     def _begin(self, event: StartEvent, now_ns: int) -> None:
         if self.failed:
@@ -215,10 +227,13 @@ class RecordNode(Node):
         if key in self._open:
             return  # told again after the learner's or our own reconnection
         writer = LogWriter(self.parameters.out, name=f"env{key[0]}_episode{key[1]:06d}")
-        self._open[key] = _Open(writer, now_ns)
+        episode = _Open(writer, now_ns, seen=dict.fromkeys(self._tagged, -1))
+        self._open[key] = episode
         writer.start(event, local_ns=now_ns)
-        for arrival in list(self._early):
-            self._write(arrival)
+        for arrival in self._early:
+            if episode.covers(arrival, key):
+                episode.write(arrival)
+                self.frames += 1
 
     def _take_frame(self, stream: FrameSubscriber) -> bool:
         try:
@@ -233,29 +248,26 @@ class RecordNode(Node):
         try:
             if not self._events:
                 self._rotate(arrival)
-            if not self._write(arrival):
-                self._early.append(arrival)
+            self._write(arrival)
         except OSError as error:
             self._fail(error)
+        if self._events and not self.failed:
+            self._keep(arrival)
         return True
 
-    def _write(self, arrival: Arrival) -> bool:
-        """Write a frame into every open episode that it belongs to; ``False`` without one."""
-        written = False
+    def _keep(self, arrival: Arrival) -> None:
+        """Remember a frame for an episode whose start has not been heard of yet."""
+        self._early.append(arrival)
+        self._early_bytes += len(arrival.frame.data)
+        while len(self._early) > EARLY_FRAMES or self._early_bytes > EARLY_BYTES:
+            self._early_bytes -= len(self._early.popleft().frame.data)
+
+    def _write(self, arrival: Arrival) -> None:
+        """Write a frame into every open episode that it belongs to."""
         for key, episode in self._open.items():
-            if not episode.covers(arrival, key):
-                continue
-            episode.writer.frame(
-                arrival.frame,
-                local_ns=arrival.local_wall_ns,
-                tag=arrival.tag,
-                dropped=arrival.dropped,
-            )
-            written = True
-            if arrival.tag is not None and arrival.tag.step >= episode.last_step >= 0:
-                episode.waiting_for.discard(arrival.frame.header.camera)
-        self.frames += written
-        return written
+            if episode.covers(arrival, key):
+                episode.write(arrival)
+                self.frames += 1
 
     def _rotate(self, arrival: Arrival) -> None:
         """Keep one file open where nobody says what an episode is."""
@@ -297,6 +309,7 @@ class RecordNode(Node):
             episode.writer.abandon()
         self._open.clear()
         self._early.clear()
+        self._early_bytes = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

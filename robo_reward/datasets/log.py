@@ -120,7 +120,7 @@ class LogWriter:
         except OSError as error:
             raise DatasetError(f"cannot record into {folder}: {error.strerror}") from error
         self._writer = self._mcap.Writer(
-            self._file, chunk_size=CHUNK_BYTES, compression=self._mcap.CompressionType.NONE
+            _Direct(self._file), chunk_size=CHUNK_BYTES, compression=self._mcap.CompressionType.NONE
         )
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
@@ -250,6 +250,25 @@ class LogWriter:
                 topic=topic, message_encoding=encoding, schema_id=self._schemas.get(kind, 0)
             )
         return self._channels[topic]
+
+
+class _Direct:
+    """An unbuffered file that takes all of what it is given; mcap would put a buffer before it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+        return len(data)
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
 
 
 def _create(folder: Path, name: str) -> tuple[Path, Any]:

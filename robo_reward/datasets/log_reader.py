@@ -111,7 +111,7 @@ def read_recording(path: Path) -> Recording:
                     topics[record.id] = record.topic
                 elif isinstance(record, records.Message):
                     _take(found, topics.get(record.channel_id, ""), record.data, pending)
-    except (errors.McapError, struct.error, EOFError) as error:
+    except (errors.McapError, reader.CRCValidationError, struct.error, EOFError) as error:
         # The tail that a crash left unfinished: everything before it is good.
         found.complete = False
         if not found.frames and found.start is None:
