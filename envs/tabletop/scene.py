@@ -74,6 +74,10 @@ class Stage:
             self.data.ctrl[:6] = target
             self.data.ctrl[6:] = finger
             self._mujoco.mj_step(self.model, self.data)
+        # A step leaves the places of things as they were before its last integration; whoever
+        # renders from the state alone would otherwise see another picture.
+        self._mujoco.mj_kinematics(self.model, self.data)
+        self._mujoco.mj_camlight(self.model, self.data)
         if self.fixture == "button":
             self._latch_buttons()
 
