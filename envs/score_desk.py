@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
+DEADLINE_SLACK_S = 0.1
+"""So that the source's own word on a deadline comes before this side gives up."""
 
 
 class Batch:
@@ -180,8 +182,8 @@ class ScoreDesk:
         pause = FIRST_PAUSE_S
         while True:
             asked = [parts[index] for index in todo]
-            budget = max(self.config.deadline_s, end - self._clock())
-            got = match(asked, pending.result(timeout_s=self._timeout(budget)))
+            budget = self._budget(asked, left_s=end - self._clock())
+            got = match(asked, pending.result(timeout_s=budget))
             scores.update(zip(todo, got, strict=True))
             todo = [index for index in todo if self._ask_again(parts[index], scores[index])]
             if not todo:
@@ -200,13 +202,22 @@ class ScoreDesk:
                     self._lost(score)
         return [scores[index] for index in range(len(parts))]
 
-    def _timeout(self, budget: float) -> float:
-        # A source in this process may be slower than one try without being broken.
-        return budget if self.config.on_missing == "wait" else self.config.deadline_s
+    def _budget(self, asked: Sequence[Query | Mark], *, left_s: float) -> float:
+        """Return how long to wait for one try, seconds.
+
+        A source in this process may be slower than one try without being broken, so that patience
+        is the limit where there is any; the source itself ends a try at its deadline.
+        """
+        one_try = self.config.deadline_s + DEADLINE_SLACK_S
+        if any(self._patient(part) for part in asked):
+            return max(one_try, left_s)
+        return one_try
+
+    def _patient(self, part: Query | Mark) -> bool:
+        return self.config.on_missing == "wait" and isinstance(part, Query)
 
     def _ask_again(self, part: Query | Mark, score: Score) -> bool:
-        patient = self.config.on_missing == "wait" and isinstance(part, Query)
-        return patient and score.status in OUTAGE
+        return self._patient(part) and score.status in OUTAGE
 
     def _lost(self, score: Score) -> None:
         waited = self.config.patience_s if self.config.on_missing == "wait" else 0

@@ -6,8 +6,8 @@ SAC trains on Pendulum, one update per environment step: ``bare`` with the envir
 and the stock buffer, then through ``VecVisualReward`` in each mode with a model that takes
 ``--latency-ms`` per batch and leaves the CPU idle, as a model on a GPU does. The modes take turns
 in short rounds, so that a neighbour on the machine hits all of them; the median round is reported.
-``cpu_ms`` is the processor time of a step, which a neighbour hardly changes: what the wrapper itself
-costs is the difference to ``bare``, the rest of what is lost is waiting for the model.
+``cpu_ms`` is the processor time of a step, which a neighbour hardly changes: what the wrapper
+itself costs is the difference to ``bare``, the rest of what is lost is waiting for the model.
 Where a step of all environments is shorter than the model's latency, pipelined mode is bounded by
 the model (``bound``, printed beside it), whoever wraps it.
 """

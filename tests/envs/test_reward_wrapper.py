@@ -26,6 +26,7 @@ from robo_reward.shaping import GateConfig, ShapingConfig
 from robo_reward.signals import SIGNALS
 from tests.envs.pixel_world import (
     INSTRUCTION,
+    Answer,
     FailingSource,
     ForeignSource,
     PixelEnv,
@@ -486,6 +487,28 @@ def test_stream_mode_never_waits_out_an_outage() -> None:
     assert math.isnan(rows[1][0])
     assert rows[1][3]["reward_status"] == "stale"
     assert rows[1][3]["score"]["reason"] == "NO_FRAME"
+
+
+@pytest.mark.parametrize(("options", "patient"), [({}, True), ({"on_missing": "nan"}, False)])
+def test_patience_bounds_the_wait_only_where_there_is_any(
+    options: dict[str, Any], patient: bool
+) -> None:
+    waits: list[float] = []
+
+    class Timed(PixelSource):
+        def answer(self, scores: Any) -> Answer:
+            class Noting(Answer):
+                def result(self, *, timeout_s: float) -> Any:
+                    waits.append(timeout_s)
+                    return super().result(timeout_s=timeout_s)
+
+            return Noting(scores)
+
+    play(wrap(PixelEnv(), Timed(), patience_s=50.0, deadline_s=1.0, **options))
+    play(wrap(PixelEnv(), Timed(), patience_s=50.0, deadline_s=1.0, camera_stream=("a",)))
+    request, stream = waits[:11], waits[11:]
+    assert all((wait > 10) == patient for wait in request)
+    assert all(1.0 <= wait < 2.0 for wait in stream)
 
 
 def test_reset_in_the_middle_starts_another_episode() -> None:
