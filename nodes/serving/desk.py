@@ -270,7 +270,7 @@ class Desk:
             return
         job = session.jobs.get(ask.seq)
         if job is not None:
-            self._same(fingerprint(job.question), mark, ask)
+            self._same(job.mark, mark, ask)
             self.counts["duplicates"] += 1
             job.question = ask
             job.told = False
@@ -278,9 +278,9 @@ class Desk:
             return
         self._check_open(session)
         if isinstance(ask, MarkRequest):
-            self._admit_mark(session, ask)
+            self._admit_mark(session, ask, mark)
         else:
-            self._admit_query(session, ask, parts)
+            self._admit_query(session, ask, mark, parts)
 
     def _same(self, first: Fingerprint, second: Fingerprint, ask: Question) -> None:
         if first != second:
@@ -296,7 +296,9 @@ class Desk:
         if self.open_jobs >= self._limits.queue or self.open_bytes >= self._limits.queue_bytes:
             raise Refusal("BUSY", f"{self.open_jobs} requests are open")
 
-    def _admit_query(self, session: Session, ask: ScoreRequest, parts: Sequence[Buffer]) -> None:
+    def _admit_query(
+        self, session: Session, ask: ScoreRequest, mark: Fingerprint, parts: Sequence[Buffer]
+    ) -> None:
         views = self.info.max_views if self.info is not None else 1
         if len(ask.newest) > views or len(ask.reference) not in (0, len(ask.newest)):
             raise Refusal(
@@ -317,6 +319,7 @@ class Desk:
         job = Job(
             question=ask,
             session=session,
+            mark=mark,
             arrived_s=now,
             deadline_s=now + ask.budget_s,
             age_s=oldest_age_s(ask.newest),
@@ -326,7 +329,7 @@ class Desk:
         self._open(job)
         gather([task, *frames], functools.partial(self.prepared, job, len(ask.newest)))
 
-    def _admit_mark(self, session: Session, ask: MarkRequest) -> None:
+    def _admit_mark(self, session: Session, ask: MarkRequest, mark: Fingerprint) -> None:
         if self.marks is None:
             raise Refusal("NO_FRAME", "this node reads no cameras; send the frames in a query")
         views = self.info.max_views if self.info is not None else 1
@@ -339,6 +342,7 @@ class Desk:
         job = Job(
             question=ask,
             session=session,
+            mark=mark,
             arrived_s=now,
             deadline_s=now + ask.budget_s,
             age_s=math.nan,
@@ -422,8 +426,7 @@ class Desk:
     def _finish(self, job: Job, made: ScoreReply) -> None:
         self._close(job)
         if REASONS[made.reason] not in OUTAGE:  # what passes by itself may end otherwise next time
-            asked = fingerprint(job.question)
-            job.session.remember(made, asked, limits=self._limits)
+            job.session.remember(made, job.mark, limits=self._limits)
         if not job.told:
             self._answer(job.session, made)
 

@@ -139,6 +139,8 @@ class Door:
         ticked = 0.0
         while not self._stop.is_set():
             events = dict(poller.poll(int(TICK_S * 1000)))
+            if self._waker.fileno() in events:
+                self._waker.drain()
             self._guarded(self._deliver)
             for socket, read in readers.items():
                 if socket in events:
@@ -170,7 +172,6 @@ class Door:
 
     def _deliver(self) -> None:
         assert self._desk is not None
-        self._waker.drain()
         while self._done:
             item = self._done.popleft()
             if isinstance(item, Outcome):

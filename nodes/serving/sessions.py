@@ -64,6 +64,7 @@ class Job:
         question: As asked; a retry replaces it.
         session: Of the client.
         arrived_s: Monotonic time of arrival.
+        mark: What must be equal when the question comes twice.
         deadline_s: Monotonic time after which nobody waits.
         age_s: Age of the oldest newest frame at arrival; NaN where unknown.
         size: Bytes of its frames.
@@ -77,6 +78,7 @@ class Job:
 
     question: Question
     session: Session
+    mark: Fingerprint
     arrived_s: float
     deadline_s: float
     age_s: float

@@ -158,12 +158,14 @@ class Link:
         return self._stop.is_set()
 
     def _turn(self) -> None:
-        self._poller.poll(self._pause_ms())
-        self._waker.drain()
+        ready = dict(self._poller.poll(self._pause_ms()))
+        if self._waker.fileno() in ready:
+            self._waker.drain()
         self._take_inbox()
-        while (message := receive(self._score)) is not None:
-            self._read(message)
-        if self._control is not None:
+        if self._score in ready:
+            while (message := receive(self._score)) is not None:
+                self._read(message)
+        if self._control is not None and self._control in ready:
             while (message := receive(self._control)) is not None:
                 self._read_control(message)
         now = time.monotonic()

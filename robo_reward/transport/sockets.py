@@ -234,7 +234,7 @@ class Waker:
     def drain(self) -> None:
         """Swallow the wake-ups so far; call before looking at the queue that they announce."""
         with contextlib.suppress(OSError):
-            while self._reader.recv(4096):
+            while len(self._reader.recv(4096)) == 4096:
                 pass
 
     def close(self) -> None:

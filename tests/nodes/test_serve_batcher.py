@@ -32,6 +32,7 @@ def job(session: Session, *, left_s: float = 10.0, seq: int = 0) -> Job:
     return Job(
         question=question,
         session=session,
+        mark=(),
         arrived_s=now,
         deadline_s=now + left_s,
         age_s=math.nan,
