@@ -21,8 +21,9 @@ class GateConfig:
     """Operating point of the gate; a calibration gives better numbers than these.
 
     Attributes:
-        enter: A query at or above this probability votes yes.
-        leave: A query below this probability votes no; in between it votes as the one before.
+        enter: While the gate is closed, a query at or above this probability votes yes.
+        leave: While the gate is open, a query at or above this probability votes yes. Only sure
+            frames open the gate, and it takes doubtful ones to close it.
         votes: Yes votes that are needed in the window.
         window: Queries in the window.
         dwell: Queries in a row for which the vote must stand before the decision follows it.
@@ -66,14 +67,12 @@ class DoneGate:
     def __init__(self, config: GateConfig | None = None) -> None:
         self.config = config or GateConfig()
         self.is_done = False
-        self._vote = False
         self._votes: deque[bool] = deque(maxlen=self.config.window)
         self._against = 0
 
     def reset(self) -> None:
         """Forget everything: a new episode or another task."""
         self.is_done = False
-        self._vote = False
         self._votes.clear()
         self._against = 0
 
@@ -92,8 +91,7 @@ class DoneGate:
             return self.is_done
         least = min(seen)
         if vetoed or least < self.config.leave:
-            self._vote = False
-        elif least >= self.config.enter:
+            elif least >= self.config.enter:
             self._vote = True
         self._votes.append(self._vote)
         stands = sum(self._votes) >= self.config.votes
@@ -107,7 +105,6 @@ class DoneGate:
         """Return plain values for a checkpoint."""
         return {
             "is_done": self.is_done,
-            "vote": self._vote,
             "votes": list(self._votes),
             "against": self._against,
         }
@@ -120,7 +117,7 @@ class DoneGate:
         """
         try:
             votes = [bool(vote) for vote in state["votes"]]
-            self.is_done, self._vote = bool(state["is_done"]), bool(state["vote"])
+            self.is_done = bool(state["is_done"])
             self._against = int(state["against"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"state of the done gate cannot be read: {error!r}") from error

@@ -30,7 +30,11 @@ def test_one_unlucky_frame_in_between_is_forgiven() -> None:
     assert decide([0.95, 0.95, 0.1, 0.95, 0.95])[-1]
 
 
-def test_between_the_thresholds_the_vote_stays() -> None:
+def test_one_sure_frame_and_doubtful_ones_after_it_do_not_open() -> None:
+    assert not any(decide([0.95, 0.8, 0.85, 0.8, 0.89, 0.8]))
+
+
+def test_between_the_thresholds_the_gate_stays_as_it_is() -> None:
     config = GateConfig(votes=1, window=1, dwell=1)
     assert decide([0.8, 0.9, 0.8, 0.69, 0.8], config) == [False, True, True, False, False]
 
