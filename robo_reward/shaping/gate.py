@@ -89,11 +89,8 @@ class DoneGate:
         seen = [done] if isinstance(done, (int, float)) else list(done)
         if not seen or any(math.isnan(p) for p in seen):
             return self.is_done
-        least = min(seen)
-        if vetoed or least < self.config.leave:
-            elif least >= self.config.enter:
-            self._vote = True
-        self._votes.append(self._vote)
+        threshold = self.config.leave if self.is_done else self.config.enter
+        self._votes.append(not vetoed and min(seen) >= threshold)
         stands = sum(self._votes) >= self.config.votes
         self._against = self._against + 1 if stands != self.is_done else 0
         if self._against >= self.config.dwell:
