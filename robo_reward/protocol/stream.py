@@ -54,6 +54,7 @@ class Beat(Header, frozen=True, kw_only=True, tag="beat"):
         until: Index of the last item that may be sent.
         sent_wall_ns: Wall clock of the consumer when this beat left.
         sent_mono_ns: Its monotonic clock then.
+        leaving: Whether it will not come back: nothing needs to be kept for it.
     """
 
     session: Session
@@ -65,6 +66,7 @@ class Beat(Header, frozen=True, kw_only=True, tag="beat"):
     boot: Annotated[str, msgspec.Meta(max_length=32)] = ""
     received: Count = 0
     until: Count = 0
+    leaving: bool = False
 
 
 class Pong(Header, frozen=True, kw_only=True, tag="pong"):

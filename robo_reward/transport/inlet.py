@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 LOST_AFTER_S = 1.5
+GOODBYE_MS = 100
+"""How long a closed socket may take to hand over its last beat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +236,8 @@ class Inlet:
             log.exception("stream from %s stopped", self.address)
         finally:
             with contextlib.suppress(zmq.ZMQError):
-                self._socket.close(0)
+                send(self._socket, BEATS.pack(self._beat(leaving=True)))
+                self._socket.close(GOODBYE_MS)
                 self._context.term()
 
     def _grant(self) -> int:
@@ -249,7 +252,7 @@ class Inlet:
                 self._until = max(self._until, self._last + 1)
             return self._until
 
-    def _beat(self) -> Beat:
+    def _beat(self, *, leaving: bool = False) -> Beat:
         return Beat(
             session=self._session,
             name=self.name,
@@ -258,6 +261,7 @@ class Inlet:
             boot=self._boot,
             received=self._last,
             until=self._until,
+            leaving=leaving,
             sent_wall_ns=time.time_ns(),
             sent_mono_ns=time.monotonic_ns(),
         )

@@ -347,7 +347,10 @@ class Outlet:
                 send(self._socket, [message[0], *ITEMS.pack(self._pong(beat, known, now_ns))])
 
     def _meet(self, beat: Beat, route: bytes) -> _Consumer | None:
-        """Note what a beat says; ``None`` when there is no room for another consumer."""
+        """Note what a beat says; ``None`` for one that leaves or that there is no room for."""
+        if beat.leaving:
+            self._consumers.pop(beat.session, None)
+            return None
         consumer = self._consumers.get(beat.session)
         if consumer is None:
             if len(self._consumers) >= MAX_CONSUMERS:

@@ -20,6 +20,7 @@ from robo_reward.client.scene import ScenePublisher
 from robo_reward.errors import ConfigError, DatasetError, DeviceError, RoboRewardError
 from robo_reward.nodes.camera import CameraNode, CameraParameters
 from robo_reward.nodes.diagnostics import Level
+from robo_reward.nodes.monitor import COLUMNS, MonitorNode, MonitorParameters
 from robo_reward.protocol.stream import Tag
 from robo_reward.transport.stream import Arrival, FrameSubscriber
 
@@ -219,6 +220,22 @@ def test_states_of_another_scene_are_refused() -> None:
         until(lambda: getattr(node._capture, "refused", 0) == 2)
         publisher.reset(b"\2", np.zeros(1))
         until(lambda: node.frames == 1)
+
+
+def test_the_monitor_shows_what_a_consumer_sees() -> None:
+    parameters = CameraParameters(scene=SCENE, bind=ANY, rate_hz=100, jpeg_quality=0)
+    with running(parameters) as node:
+        nowhere = "tcp://127.0.0.1:9"
+        monitor = MonitorNode(MonitorParameters(cameras=(address(node), nowhere)))
+        thread = threading.Thread(target=monitor.run)
+        thread.start()
+        until(lambda: len(monitor.rows()) == 2 and monitor.rows()[0]["size"] == "16x16")
+        rows = monitor.rows()
+        monitor.stop()
+        thread.join(timeout=10)
+    assert set(rows[0]) == set(COLUMNS)
+    assert (rows[0]["stream"], rows[0]["encoding"]) == ("/camera/front/frame", "rgb8")
+    assert rows[1]["state"] == "nobody answers"
 
 
 class Mjpeg(http.server.BaseHTTPRequestHandler):

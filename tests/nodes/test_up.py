@@ -20,7 +20,7 @@ from robo_reward.errors import ConfigError
 from robo_reward.nodes.up import NodeSpec, Supervisor, load_plan
 from robo_reward.transport.stream import FrameSubscriber
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def until(true: Callable[[], bool], *, timeout_s: float = WAIT_S) -> None:
@@ -197,6 +197,15 @@ nodes:
         assert spec.parameters["namespace"] == "lab"
         assert spec.parameters["remap"] == ["camera/front/frame:=tcp://127.0.0.1:5611"]
         assert spec.parameters["name"] == spec.name
+
+
+def test_the_example_of_the_readme_is_right(tmp_path: Path) -> None:
+    import robo_reward.nodes
+
+    readme = (Path(robo_reward.nodes.__file__).parent / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("```yaml\n")[2].partition("```")[0]
+    names = [spec.name for spec in load_plan(write(tmp_path / "robot.yaml", example))]
+    assert names == ["front", "reward", "recorder", "learner"]
 
 
 def test_a_camera_and_a_recorder_come_up_and_one_ctrl_c_ends_both(tmp_path: Path) -> None:

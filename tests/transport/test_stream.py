@@ -200,6 +200,18 @@ def test_a_killed_camera_is_met_again_after_its_restart() -> None:
     assert again.age_s() < WAIT_S
 
 
+def test_nothing_is_kept_for_a_consumer_that_said_goodbye() -> None:
+    with FramePublisher("tcp://127.0.0.1:*", camera="front", lossless=True) as publisher:
+        subscriber = FrameSubscriber(publisher.address, name="recorder", window=2)
+        assert publisher.wait_for_consumers(1, timeout_s=WAIT_S)
+        for number in range(10):
+            publisher.publish(picture(number))
+        assert not publisher.drain(timeout_s=0.0)
+        subscriber.close()
+        assert publisher.drain(timeout_s=WAIT_S)
+        assert publisher.consumers() == []
+
+
 def test_a_camera_that_is_not_there_is_an_error_with_its_address() -> None:
     with (
         FrameSubscriber(f"tcp://127.0.0.1:{free_port()}", name="early") as subscriber,
