@@ -1,0 +1,122 @@
+"""The evaluator: steps the bare environment and reads success, which no learner sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+HELD_STEPS = 3
+"""Steps in a row for which the simulator's check must hold: passing over a pad is no success."""
+Z_95 = 1.959964
+
+
+class Predictor(Protocol):
+    """What chooses actions; every stable-baselines3 policy and algorithm does."""
+
+    def predict(self, observation: Any, *, deterministic: bool) -> tuple[NDArray[Any], Any]:
+        """Return an action and a state that is not used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How often a policy succeeded.
+
+    Attributes:
+        episodes: Episodes played.
+        successes: Those in which the simulator's check held.
+        steps: Mean number of steps until then; NaN without a success.
+    """
+
+    episodes: int
+    successes: int
+    steps: float
+
+    @property
+    def rate(self) -> float:
+        """Share of episodes that succeeded."""
+        return self.successes / self.episodes
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the rate."""
+        return wilson(self.successes, self.episodes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        low, high = self.interval
+        return {
+            "success_rate": self.rate,
+            "ci95_low": low,
+            "ci95_high": high,
+            "successes": self.successes,
+            "episodes": self.episodes,
+            "steps_to_success": self.steps,
+        }
+
+
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share.
+
+    Example:
+        >>> [round(x, 2) for x in wilson(90, 100)]
+        [0.83, 0.94]
+    """
+    share = successes / total
+    spread = Z_95**2 / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z_95 / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def evaluate(
+    policy: Predictor,
+    env: gym.Env[Any, Any],
+    *,
+    episodes: int,
+    seed: int,
+    on_episode: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Play episodes with the policy's best action and count true successes.
+
+    The same seed gives the same scenes, so that policies can be compared on them.
+
+    Args:
+        policy: What chooses actions.
+        env: The bare environment; its ``info["success"]`` is the truth.
+        episodes: How many.
+        seed: Of the first episode; the others follow from it.
+        on_episode: Called with the number of episodes played so far.
+    """
+    taken = []
+    for number in range(episodes):
+        taken.append(_play(policy, env, seed=seed * 100_003 + number))
+        if on_episode is not None:
+            on_episode(number + 1)
+    steps = [count for count in taken if count is not None]
+    return Evaluation(
+        episodes=episodes,
+        successes=len(steps),
+        steps=float(np.mean(steps)) if steps else math.nan,
+    )
+
+
+def _play(policy: Predictor, env: gym.Env[Any, Any], *, seed: int) -> int | None:
+    """Return the step at which success had held long enough, or ``None``."""
+    observation, _ = env.reset(seed=seed)
+    held = step = 0
+    while True:
+        action, _ = policy.predict(observation, deterministic=True)
+        observation, _, terminated, truncated, info = env.step(action)
+        step += 1
+        held = held + 1 if info["success"] else 0
+        if held >= HELD_STEPS:
+            return step
+        if terminated or truncated:
+            return None
