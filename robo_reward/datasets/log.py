@@ -33,7 +33,7 @@ from .mcap_images import (
 
 SCHEMA_VERSION = 1
 CHUNK_BYTES = 64 * 1024
-"""What a crash may cost at the most; a finished chunk is handed to the system at once."""
+"""A crash costs this and one message at the most; a finished chunk goes to the system at once."""
 PART = ".part"
 
 
