@@ -22,11 +22,14 @@ HASH_BYTES = 16
 
 
 def content_hash(data: bytes | memoryview, *, encoding: str, shape: tuple[int, int, int]) -> str:
-    """Name pixels by what they are: BLAKE2b over encoding, shape and bytes, 32 hex digits."""
-    digest = hashlib.blake2b(digest_size=HASH_BYTES)
+    """Name pixels by what they are: SHA-256 over encoding, shape and bytes, cut to 32 hex digits.
+
+    Processors of the last years have instructions for it, which makes it twice as fast as BLAKE2b.
+    """
+    digest = hashlib.sha256()
     digest.update(f"{encoding}:{shape[0]}x{shape[1]}x{shape[2]}:".encode())
     digest.update(data)
-    return digest.hexdigest()
+    return digest.hexdigest()[: 2 * HASH_BYTES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
