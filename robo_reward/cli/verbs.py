@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 VERBS: dict[str, tuple[str, str, str]] = {
+    "demo": (
+        "robo_reward.cli.demo",
+        "Demo",
+        "improve a policy on the model's reward: camera node, reward node, learner",
+    ),
     "doctor": ("robo_reward.cli.doctor", "Doctor", "what works on this machine"),
     "models": ("robo_reward.cli.models", "Models", "which reward models there are, and their cost"),
     "score": ("robo_reward.cli.score", "Score", "the signals of one video"),
