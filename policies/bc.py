@@ -24,7 +24,7 @@ class CloneConfig:
         learning_rate: Of Adam.
     """
 
-    updates: int = 1500
+    updates: int = 1000
     batch_size: int = 128
     learning_rate: float = 1e-3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 
-from robo_reward.errors import ConfigError
+from robo_reward.errors import ConfigError, RewardLost
 
 from .buffers import LateReplayBuffer
 from .critics import StackedPolicy
@@ -97,7 +97,7 @@ def _make_ppo(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
     config = preset.ppo
     return GuidedPPO(
         "MlpPolicy",
-        gym.wrappers.TransformReward(env, lambda reward: config.reward_scale * float(reward)),
+        gym.wrappers.TransformReward(env, lambda reward: _paid(reward, config.reward_scale)),
         value_passes=config.value_passes,
         n_steps=preset.episodes * 60,
         batch_size=config.batch_size,
@@ -114,6 +114,13 @@ def _make_ppo(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
             "features_extractor_class": StandardFeatures,
         },
     )
+
+
+def _paid(reward: SupportsFloat, scale: float) -> float:
+    """Return the scaled reward; one that is missing stops PPO, whose advantages run across rows."""
+    if not math.isfinite(float(reward)):
+        raise RewardLost("a reward is missing, and PPO cannot leave out a row; see info['score']")
+    return scale * float(reward)
 
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"sac": GuidedSAC, "ppo": GuidedPPO}

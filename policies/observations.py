@@ -1,4 +1,4 @@
-"""What a policy observes: the simulator's state, proprioception with visual features, or pixels.
+"""What a policy observes: the simulator's state, or proprioception with frozen visual features.
 
 Written beside every result. "No ground truth" speaks of reward, done, selection and stopping; a
 policy on ``state`` still sees where things are, which a robot would have to find out with cameras.
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from robo_reward.errors import ConfigError
 from robo_reward.frames import Image
 
-Observes = Literal["state", "features", "pixels"]
-OBSERVES: tuple[Observes, ...] = ("state", "features", "pixels")
+Observes = Literal["state", "features"]
+OBSERVES: tuple[Observes, ...] = ("state", "features")
 
 Encoder = Callable[[Sequence[Image]], NDArray[np.float32]]
-"""From images, ``(H, W, 3) uint8`` to ``(n, d) float32``: ``CompactModel.visual_features``."""
+"""From images, ``(H, W, 3) uint8``, to ``(n, d) float32``, as ``CompactModel.visual_features``."""
 
 
 def make_options(observes: Observes) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def make_options(observes: Observes) -> dict[str, Any]:
     """
     if observes == "state":
         return {"observation": "state"}
-    if observes in ("features", "pixels"):
+    if observes == "features":
         return {"observation": "proprio", "render_mode": "rgb_array"}
     raise ConfigError(f"observes must be one of {', '.join(OBSERVES)}, got {observes!r}")
 
@@ -43,17 +43,17 @@ def observe(
 
     Args:
         env: Made with ``make_options(observes)``.
-        observes: ``state``, ``features`` or ``pixels``.
+        observes: ``state`` or ``features``.
         encoder: Needed for ``features``.
 
     Raises:
         ConfigError: ``features`` without an encoder.
     """
-    if observes == "features":
-        if encoder is None:
-            raise ConfigError("observes=features needs an encoder, such as that of --model compact")
-        return FrozenFeatures(env, encoder)
-    return PixelsToo(env) if observes == "pixels" else env
+    if observes == "state":
+        return env
+    if encoder is None:
+        raise ConfigError("observes=features needs an encoder, such as that of --model compact")
+    return FrozenFeatures(env, encoder)
 
 
 class FrozenFeatures(gym.ObservationWrapper[Any, Any, Any]):
@@ -74,36 +74,13 @@ class FrozenFeatures(gym.ObservationWrapper[Any, Any, Any]):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
-        """Return ``(n + d,)``."""
-        seen = self._encoder([picture(self.env)])[0]
+        """Return ``(n + d,)``.
+
+        Raises:
+            ConfigError: The environment does not render.
+        """
+        image = self.env.render()
+        if not isinstance(image, np.ndarray):
+            raise ConfigError('no image to encode; make the env with render_mode="rgb_array"')
+        seen = self._encoder([image])[0]
         return np.concatenate([np.ravel(observation), seen]).astype(np.float32)
-
-
-class PixelsToo(gym.ObservationWrapper[Any, Any, Any]):
-    """Makes the observation a dictionary of ``state`` (proprioception) and ``pixels``."""
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        side = int(getattr(env.unwrapped, "image_size", 96))
-        self.observation_space = gym.spaces.Dict(
-            {
-                "state": env.observation_space,
-                "pixels": gym.spaces.Box(0, 255, (side, side, 3), np.uint8),
-            }
-        )
-
-    def observation(self, observation: Any) -> dict[str, Any]:
-        """Return both."""
-        return {"state": observation, "pixels": picture(self.env)}
-
-
-def picture(env: gym.Env[Any, Any]) -> Image:
-    """Return what the first camera sees now.
-
-    Raises:
-        ConfigError: The environment does not render.
-    """
-    image = env.render()
-    if not isinstance(image, np.ndarray):
-        raise ConfigError('the environment gives no image; make it with render_mode="rgb_array"')
-    return image

@@ -11,6 +11,7 @@ from robo_reward.shaping import GateConfig, ShapingConfig
 
 from .bc import CloneConfig
 from .demos import DemoConfig
+from .one_goal import JOBS
 
 Algorithm = Literal["sac", "ppo"]
 
@@ -31,12 +32,12 @@ class SacConfig:
     """
 
     learning_rate: float = 5e-4
-    batch_size: int = 256
+    batch_size: int = 128
     tau: float = 0.01
-    action_std: float = 0.25
-    clone_weight: float = 0.5
+    action_std: float = 0.2
+    clone_weight: float = 1.0
     clone_always: float = 1.0
-    actor_delay: int = 800
+    actor_delay: int = 1000
     reward_scale: float = 0.03
 
 
@@ -55,7 +56,7 @@ class PpoConfig:
     """
 
     learning_rate: float = 1e-4
-    batch_size: int = 128
+    batch_size: int = 120
     epochs: int = 8
     action_std: float = 0.2
     clip_range: float = 0.1
@@ -95,7 +96,7 @@ class Preset:
     hidden: int = 128
     iterations: int = 30
     episodes: int = 16
-    updates: int = 800
+    updates: int = 500
     gamma: float = 0.95
     reward: RewardConfig = field(
         default_factory=lambda: RewardConfig(
@@ -118,6 +119,10 @@ class Preset:
             problems.append(f"watch_episodes must be >= 0, got {self.watch_episodes}")
         if self.algorithm not in ("sac", "ppo"):
             problems.append(f"algorithm must be sac or ppo, got {self.algorithm!r}")
+        if self.job and self.job not in JOBS:
+            problems.append(f"unknown job {self.job!r}; {did_you_mean(self.job, JOBS)}")
+        if self.reward.mode != "sync":
+            problems.append(f"policies learn in mode sync here, got {self.reward.mode!r}")
         if self.reward.shaping.gamma != self.gamma:
             problems.append(
                 f"gamma is {self.gamma} for the algorithm and {self.reward.shaping.gamma} for the "

@@ -21,6 +21,16 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "TrainReward",
         "record the suite and train the compact reward model",
     ),
+    "train-policy": (
+        "robo_reward.cli.train_policy",
+        "TrainPolicy",
+        "clone a policy and improve it on a model's reward",
+    ),
+    "eval-policy": (
+        "robo_reward.cli.eval_policy",
+        "EvalPolicy",
+        "how often a saved policy truly succeeds",
+    ),
     "serve": ("robo_reward.cli.serve", "Serve", "a reward node, until it is told to stop"),
     "camera": ("robo_reward.cli.camera", "Camera", "stream a camera, a video or a scene"),
     "record": ("robo_reward.cli.record", "Record", "record cameras, actions and scores"),
