@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -226,17 +227,24 @@ nodes:
   recorder: {{run: record, cameras: [camera/front/frame], out: {tmp_path}/log}}
 """,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "robo_reward", "up", str(path)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )
-    with FrameSubscriber(f"ipc://{tmp_path}/robo-reward/lab.camera.front.frame", name="t") as eye:
-        assert eye.receive(timeout_s=WAIT_S) is not None
-    until(lambda: any((tmp_path / "log").glob("*.part")))
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=WAIT_S)
+    # The path of a local socket has at most 107 characters; pytest's folders can be longer.
+    with tempfile.TemporaryDirectory(prefix="rr") as run:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "robo_reward", "up", str(path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XDG_RUNTIME_DIR": run},
+        )
+        try:
+            with FrameSubscriber(
+                f"ipc://{run}/robo-reward/lab.camera.front.frame", name="t"
+            ) as eye:
+                assert eye.receive(timeout_s=WAIT_S) is not None
+            until(lambda: any((tmp_path / "log").glob("*.part")))
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "front    | " in err
     assert "recorder | " in err
