@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
 
 Array = NDArray[np.float32]
 
@@ -62,20 +64,50 @@ class EpisodeBuilder:
         )
 
 
-def add_to_buffer(buffer: ReplayBuffer, episode: Episode) -> int:
-    """Put an episode into a buffer of one environment; returns how many transitions went in."""
-    last = len(episode) - 1
-    known = np.flatnonzero(np.isfinite(episode.rewards))
-    for step in known:
-        ends = bool(step == last)
-        # SB3 keeps "done" for every end and takes those marked as cut off out again.
-        info: dict[str, Any] = {"TimeLimit.truncated": ends and not episode.terminated}
-        buffer.add(
-            episode.observations[step][None],
-            episode.observations[step + 1][None],
-            episode.actions[step][None],
-            episode.rewards[step : step + 1],
-            np.array([ends]),
-            [info],
-        )
-    return len(known)
+class EpisodeBuffer(ReplayBuffer):
+    """A replay buffer of n-step transitions, filled with whole episodes.
+
+    Over n steps differences of progress telescope: the noise of a score enters a return once, while
+    the way made is n times as long. Rows whose return holds a missing reward are left out.
+
+    Args:
+        *args: As in SB3.
+        n_steps: Steps that a row spans, less at the end of an episode.
+        gamma: Discount.
+        **kwargs: As in SB3.
+    """
+
+    def __init__(self, *args: Any, n_steps: int = 1, gamma: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.n_steps = n_steps
+        self.gamma = gamma
+        self.discounts = np.zeros((self.buffer_size, self.n_envs), np.float32)
+
+    def add_episode(self, episode: Episode) -> int:
+        """Add an episode; returns how many rows went in."""
+        added = 0
+        for step in range(len(episode)):
+            end = min(step + self.n_steps, len(episode))
+            weights = self.gamma ** np.arange(end - step)
+            total = float(weights @ episode.rewards[step:end])
+            if not np.isfinite(total):
+                continue
+            self.discounts[self.pos] = self.gamma ** (end - step)
+            # A time-out is no end: the value of its last state still counts.
+            ends = episode.terminated and end == len(episode)
+            self.add(
+                episode.observations[step][None],
+                episode.observations[end][None],
+                episode.actions[step][None],
+                np.array([total], np.float32),
+                np.array([ends]),
+                [{}],
+            )
+            added += 1
+        return added
+
+    def _get_samples(
+        self, batch_inds: NDArray[Any], env: VecNormalize | None = None
+    ) -> ReplayBufferSamples:
+        data = super()._get_samples(batch_inds, env)
+        return data._replace(discounts=self.to_torch(self.discounts[batch_inds]))

@@ -14,7 +14,6 @@ from stable_baselines3.common.policies import BasePolicy
 
 from robo_reward.errors import ConfigError, RewardLost
 
-from .buffers import LateReplayBuffer
 from .critics import StackedPolicy
 from .episodes import Episode
 from .ppo import GuidedPPO
@@ -73,13 +72,12 @@ def _make_sac(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
         clone_always=config.clone_always,
         actor_delay=config.actor_delay,
         reward_scale=config.reward_scale,
+        n_steps=config.n_steps,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         tau=config.tau,
         gamma=preset.gamma,
         buffer_size=100_000,
-        # A transition whose score is missing has NaN for a reward; it is dropped and counted.
-        replay_buffer_class=LateReplayBuffer,
         learning_starts=0,
         ent_coef=0.0,
         seed=seed,

@@ -29,16 +29,18 @@ class SacConfig:
         clone_always: Share of the cloning term that the Q-filter does not touch.
         actor_delay: Updates in which the actor only clones.
         reward_scale: Factor on rewards inside the updates.
+        n_steps: Steps of a return.
     """
 
     learning_rate: float = 5e-4
     batch_size: int = 128
     tau: float = 0.01
-    action_std: float = 0.2
+    action_std: float = 0.25
     clone_weight: float = 1.0
     clone_always: float = 1.0
     actor_delay: int = 1000
     reward_scale: float = 0.03
+    n_steps: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

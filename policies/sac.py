@@ -4,6 +4,7 @@ What differs from SAC (Haarnoja et al. 2018), each a few lines below ``train``:
 
 * half of every batch comes from the guide buffer, as in RLPD (Ball et al. 2023); it holds the
   demonstrations and every episode that the owner of done called a success;
+* returns over n steps, see ``EpisodeBuffer``;
 * a cloning term on that half where the critic agrees that the guide's action is better, as in
   Nair et al. 2018 (the Q-filter);
 * the spread of the actions is fixed and there is no entropy bonus: both start a clone's grasp over;
@@ -29,7 +30,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional
 
 from .critics import StackedPolicy
-from .episodes import Episode, EpisodeBuilder, add_to_buffer
+from .episodes import Episode, EpisodeBuffer, EpisodeBuilder
 
 
 class GuidedSAC(SAC):
@@ -45,12 +46,14 @@ class GuidedSAC(SAC):
         actor_delay: Updates in which the actor only clones.
         reward_scale: Factor on the rewards inside the updates, to keep values near 1.
         guide_size: Transitions that the guide buffer holds; the oldest go first.
+        n_steps: Steps of a return, see ``EpisodeBuffer``.
+        gamma: Discount.
         **options: Those of SAC.
     """
 
     policy: StackedPolicy
-    replay_buffer: ReplayBuffer
-    guide_buffer: ReplayBuffer
+    replay_buffer: EpisodeBuffer
+    guide_buffer: EpisodeBuffer
 
     def __init__(
         self,
@@ -64,6 +67,8 @@ class GuidedSAC(SAC):
         actor_delay: int = 0,
         reward_scale: float = 1.0,
         guide_size: int = 30_000,
+        n_steps: int = 3,
+        gamma: float = 0.95,
         **options: Any,
     ) -> None:
         self.episodes = episodes
@@ -75,18 +80,29 @@ class GuidedSAC(SAC):
         self.guide_size = guide_size
         self._builder: EpisodeBuilder | None = None
         self._callback: BaseCallback | None = None
-        super().__init__(policy, env, **options)
+        super().__init__(
+            policy,
+            env,
+            gamma=gamma,
+            replay_buffer_class=EpisodeBuffer,
+            replay_buffer_kwargs={"n_steps": n_steps, "gamma": gamma},
+            **options,
+        )
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.guide_buffer = ReplayBuffer(
-            self.guide_size, self.observation_space, self.action_space, device=self.device
+        self.guide_buffer = EpisodeBuffer(
+            self.guide_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            **self.replay_buffer_kwargs,
         )
 
     def guide(self, episodes: Sequence[Episode]) -> None:
         """Add demonstrations."""
         for episode in episodes:
-            add_to_buffer(self.guide_buffer, episode)
+            self.guide_buffer.add_episode(episode)
 
     def start(self, callback: BaseCallback) -> None:
         """Reset the environment; ``iterate`` follows."""
@@ -127,7 +143,9 @@ class GuidedSAC(SAC):
         with th.no_grad():
             actions, _ = self._act(batch.next_observations)
             ahead = self.policy.critic_target.values(batch.next_observations, actions).amin(0)
-            target = self.reward_scale * batch.rewards + (1 - batch.dones) * self.gamma * ahead
+            assert batch.discounts is not None  # an EpisodeBuffer gives them
+            ahead = (1 - batch.dones) * batch.discounts * ahead
+            target = self.reward_scale * batch.rewards + ahead
         values = self.policy.critic.values(batch.observations, batch.actions)
         loss = functional.mse_loss(values, target.expand_as(values))
         _step(self.critic.optimizer, loss)
@@ -175,17 +193,17 @@ class GuidedSAC(SAC):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        before = np.array(self._last_obs)[0]
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self._builder is None:
-            self._builder = EpisodeBuilder(before)
+            self._builder = EpisodeBuilder(np.asarray(self._last_obs)[0])
+        self._last_obs = new_obs
         after = infos[0]["terminal_observation"] if dones[0] else new_obs[0]
         self._builder.add(buffer_action[0], float(reward[0]), after=after)
         if dones[0]:
-            terminated = not infos[0].get("TimeLimit.truncated", False)
-            if terminated:
+            episode = self._builder.build(terminated=not infos[0].get("TimeLimit.truncated", False))
+            self.replay_buffer.add_episode(episode)
+            if episode.terminated:
                 # The owner of done says that this one succeeded: it is as good as a demonstration.
-                self.guide([self._builder.build(terminated=True)])
+                self.guide([episode])
             self._builder = None
 
     def _excluded_save_params(self) -> list[str]:
@@ -193,8 +211,8 @@ class GuidedSAC(SAC):
 
 
 def _join(first: ReplayBufferSamples, second: ReplayBufferSamples) -> ReplayBufferSamples:
-    pairs = zip(first[:5], second[:5], strict=True)
-    return ReplayBufferSamples(*(th.cat([one, other]) for one, other in pairs))
+    pairs = zip(first, second, strict=True)
+    return ReplayBufferSamples(*(th.cat(pair) for pair in pairs))  # type: ignore[arg-type]
 
 
 def _step(optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
