@@ -38,7 +38,7 @@ class SacConfig:
     action_std: float = 0.25
     clone_weight: float = 1.0
     clone_always: float = 1.0
-    actor_delay: int = 1000
+    actor_delay: int = 1500
     reward_scale: float = 0.03
     n_steps: int = 3
 
@@ -102,7 +102,8 @@ class Preset:
     gamma: float = 0.95
     reward: RewardConfig = field(
         default_factory=lambda: RewardConfig(
-            shaping=ShapingConfig(form="delta", kappa=100.0, gamma=0.95), gate=GateConfig()
+            shaping=ShapingConfig(form="delta", kappa=100.0, gamma=0.95),
+            gate=GateConfig(enter=0.7, leave=0.5, votes=2, window=3, dwell=1),
         )
     )
     sac: SacConfig = field(default_factory=SacConfig)
