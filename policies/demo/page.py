@@ -20,7 +20,7 @@ from robo_reward.report.html_page import Cell, cards, figure, picture, table
 
 from ..records import Improvement
 
-TITLE = "Learning from the model's reward; true success is never shown to the learner"
+TITLE = "True success is never shown to the learner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

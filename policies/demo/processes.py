@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from robo_reward.client import RemoteSource
 from robo_reward.client.scene import ScenePublisher
-from robo_reward.errors import PeerUnreachable
+from robo_reward.errors import (
+    ConfigError,
+    DeviceError,
+    MissingDependency,
+    PeerUnreachable,
+    RoboRewardError,
+)
 from robo_reward.nodes.up import NodeSpec, Supervisor
 
 if TYPE_CHECKING:
@@ -28,6 +34,10 @@ DEADLINE_S = 8.0
 PATIENCE_S = 60.0
 """How long a question is asked again while the reward node is away."""
 RESTARTS = 5
+KINDS: dict[int, type[RoboRewardError]] = {
+    kind.exit_code: kind for kind in (ConfigError, MissingDependency, DeviceError)
+}
+"""What a node's exit code says of its last error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,7 @@ class DemoNodes:
         """Start both and wait until they are ready.
 
         Raises:
-            PeerUnreachable: One of them gave up, or is not ready in time.
+            RoboRewardError: One of them gave up, or is not ready in time.
         """
         self._thread.start()
         end = time.monotonic() + READY_WITHIN_S
@@ -100,14 +110,13 @@ class DemoNodes:
         """Raise where a node has given up.
 
         Raises:
-            PeerUnreachable: It says what the node said last.
+            RoboRewardError: What the node said last, of the kind that its exit code stands for.
         """
         for child in self._supervisor.children:
             if child.given_up:
-                raise PeerUnreachable(
-                    f"the {child.spec.name} node gave up (exit code {child.exit_code}): "
-                    f"{self._last_error(child.spec.name)}; its log is {self.log}"
-                )
+                kind = KINDS.get(child.exit_code or 1, PeerUnreachable)
+                said = self._last_error(child.spec.name)
+                raise kind(f"the {child.spec.name} node gave up: {said} (its log: {self.log})")
 
     @property
     def restarts(self) -> int:
@@ -153,8 +162,9 @@ class DemoNodes:
             for line in self.log.read_text(encoding="utf-8").splitlines()
             if line.startswith(name)
         ]
-        errors = [line for line in lines if line.lower().startswith("error")]
-        return (errors or lines or ["it said nothing"])[-1][:300]
+        errors = [line for line in lines if line.startswith("error:")]
+        said = (errors or lines or ["it said nothing"])[-1]
+        return said.removeprefix("error:").strip()[:500]
 
 
 def _plan(config: NodesConfig, base: str) -> list[NodeSpec]:
