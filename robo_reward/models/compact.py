@@ -142,25 +142,37 @@ class CompactModel(RewardModel):
         torch = self._torch
         from robo_reward.models.compact_network import expected_progress
 
-        # One row per view; a missing reference is the newest frame itself, hence a change of 0.
-        views = [(i, view) for i, group in enumerate(newest) for view in group]
-        before = [
-            (reference[i] or newest[i])[min(k, len(reference[i] or newest[i]) - 1)]
-            for i, group in enumerate(newest)
-            for k in range(len(group))
-        ]
+        # A frame is judged once for a task, whoever asks: as newest here, as reference there. So
+        # nothing happened is a difference of exactly zero.
+        rows: dict[tuple[int, str], int] = {}
+        maps: list[Feature] = []
+        texts: list[str] = []
+
+        def row(feature: Feature, text: str) -> int:
+            if (id(feature), text) not in rows:
+                rows[id(feature), text] = len(rows)
+                maps.append(feature)
+                texts.append(text)
+            return rows[id(feature), text]
+
+        owners, now, then = [], [], []
+        for index, (query, views) in enumerate(zip(queries, newest, strict=True)):
+            before = reference[index] or views
+            for place, view in enumerate(views):
+                owners.append(index)
+                now.append(row(view, query.task.text))
+                then.append(row(before[min(place, len(before) - 1)], query.task.text))
         with torch.inference_mode():
-            text = torch.stack([self._text(queries[i].task.text) for i, _ in views])[:, None]
-            maps = torch.stack([view for _, view in views]).float()
-            now = self.network.judge(maps, text)
-            then = self.network.judge(torch.stack(before).float(), text)
-            progress, spread = expected_progress(now.bins)
-            progress_before, _ = expected_progress(then.bins)
-            done = now.done.sigmoid().mean(1)
-            order = torch.tanh(self.network.order_logit(now.joint, then.joint) / 2)
-            columns = [progress, progress - progress_before, done, order, spread / UNIFORM_STD]
+            text = torch.stack([self._text(one) for one in texts])[:, None]
+            judged = self.network.judge(torch.stack(maps).float(), text)
+            progress, spread = expected_progress(judged.bins)
+            done = judged.done.sigmoid().mean(1)
+            order = self.network.order_logit(judged.joint[now], judged.joint[then])
+            delta = progress[now] - progress[then]
+            columns = [progress[now], delta, done[now], torch.tanh(order / 2), spread[now]]
             table = torch.stack(columns, 1).cpu().numpy()
-        return _fold(table, [i for i, _ in views], len(queries))
+        table[:, 4] /= UNIFORM_STD
+        return _fold(table, owners, len(queries))
 
 
 def encode_text(tokenizer: object, text: str, max_tokens: int) -> list[int]:
