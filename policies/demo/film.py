@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.envs import VisualReward
+from robo_reward.nodes.capture.scene import make_scene, render
 from robo_reward.query import Mark, Query
 from robo_reward.report import OverlayScores, overlay
 from robo_reward.signals import Score
@@ -74,19 +75,21 @@ class Photographer:
     Args:
         env_id: Gymnasium id of a table-top environment.
         size: Side of the pictures, pixels.
+
+    Raises:
+        DeviceError: Nothing can be rendered on this machine.
     """
 
     def __init__(self, env_id: str, *, size: int = PICTURE_SIZE) -> None:
-        self._copy: Any = gym.make(env_id, render_mode="rgb_array", image_size=size).unwrapped
-        self._copy.reset(seed=0)
+        self._copy: Any = make_scene(env_id, {"image_size": size}).unwrapped
+        render(self._copy)
 
     def shoot(self, env: gym.Env[Any, Any]) -> NDArray[np.uint8]:
         """Return a picture of the state that ``env`` is in, ``(S, S, 3) uint8``."""
         shown: Any = env.unwrapped
         self._copy.load_scene(shown.scene_config())
         self._copy.load_state(shown.scene_state())
-        picture: NDArray[np.uint8] = self._copy.render()
-        return picture
+        return render(self._copy)
 
     def close(self) -> None:
         """Free the renderer."""
@@ -94,7 +97,13 @@ class Photographer:
 
 
 def film(
-    policy: Predictor, env: VisualReward, log: ScoreLog, *, env_id: str, seed: int, takes: int
+    policy: Predictor,
+    env: VisualReward,
+    *,
+    log: ScoreLog,
+    photographer: Photographer,
+    seed: int,
+    takes: int,
 ) -> Film:
     """Film the first episode that the model calls done, the last one where it calls none.
 
@@ -102,23 +111,19 @@ def film(
         policy: What chooses actions, without noise.
         env: The environment with the model's reward.
         log: A listener of ``env``.
-        env_id: Its Gymnasium id.
+        photographer: Takes the pictures for people.
         seed: Of the first episode.
         takes: Most episodes that are played.
     """
-    photographer = Photographer(env_id)
-    try:
-        for number in range(takes):
-            found = _episode(policy, env, log, photographer, seed=seed + number)
-            if found.done:
-                break
-        return found
-    finally:
-        photographer.close()
+    for number in range(takes):
+        found = _episode(policy, env, log=log, photographer=photographer, seed=seed + number)
+        if found.done:
+            break
+    return found
 
 
 def _episode(
-    policy: Predictor, env: VisualReward, log: ScoreLog, photographer: Photographer, *, seed: int
+    policy: Predictor, env: VisualReward, *, log: ScoreLog, photographer: Photographer, seed: int
 ) -> Film:
     observation, info = env.reset(seed=seed)
     pictures, is_done = [photographer.shoot(env)], [False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from ..learners import load_policy
 from ..observations import Encoder, Observes
 from ..presets import Preset
 from ..records import Improvement, IterationRow
-from .film import Film, ScoreLog, film
+from .film import Film, Photographer, ScoreLog, film
 from .page import Story, draw_plot, write_page
 from .processes import CAMERA, DEADLINE_S, PATIENCE_S, DemoNodes, NodesConfig
 
@@ -80,6 +81,7 @@ def run_demo(options: DemoOptions, *, out: Path, on_progress: Progress) -> dict[
         on_progress: Told what is going on.
 
     Raises:
+        DeviceError: Nothing can be rendered on this machine.
         PeerUnreachable: A node keeps failing.
         RewardLost: Too many scores are missing.
     """
@@ -88,21 +90,42 @@ def run_demo(options: DemoOptions, *, out: Path, on_progress: Progress) -> dict[
     th.set_num_threads(1)
     start = time.monotonic()
     on_progress(0, "starting the camera node and the reward node")
+    photographer = Photographer(options.preset.env_id)  # fails now, not after the learning
     nodes = NodesConfig(model=options.model, scene=options.preset.env_id)
-    with DemoNodes(nodes, log=out / "nodes.log") as running:
+    with contextlib.closing(photographer), DemoNodes(nodes, log=out / "nodes.log") as running:
         on_progress(0, "base policy: demonstrations, cloning, evaluation")
         log = ScoreLog()
-        env = _learner_env(options, running, log)
-        try:
+        with contextlib.closing(_learner_env(options, running, log)) as env:
             told = _Teller(env, running, on_progress, total=options.preset.iterations)
             result = _learn(options, env, told, out=out)
             on_progress(len(result.rows), "filming the final policy")
-            shot = _film(options, result, env, log)
-            counts, restarts = env.stats(), running.restarts
-        finally:
-            env.close()
-    seconds = time.monotonic() - start
-    return _show(options, result, shot, out=out, seconds=seconds, counts=counts, restarts=restarts)
+            shot = film(
+                load_policy(str(result.policy_after), options.preset.algorithm),
+                env,
+                log=log,
+                photographer=photographer,
+                seed=FILM_SEED + 100 * options.seed,
+                takes=TAKES,
+            )
+            ran = _Ran(
+                result=result,
+                shot=shot,
+                counts=env.stats(),
+                restarts=running.restarts,
+                seconds=time.monotonic() - start,
+            )
+    return _show(options, ran, out=out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """What is known when the nodes have been ended."""
+
+    result: Improvement
+    shot: Film
+    counts: Mapping[str, int]
+    restarts: int
+    seconds: float
 
 
 class _Teller:
@@ -126,10 +149,12 @@ class _Teller:
         ok, now = self._env.stats().get("ok", 0), time.monotonic()
         rate = (ok - self._seen[0]) / max(1e-9, now - self._seen[1])
         self._seen = (ok, now)
-        note = f"return {row.model_return:.1f}  done {row.model_done_rate:.0%}"
+        note = f"return {row.model_return:.1f}  done {row.model_done_rate:.0%}  {rate:.0f} scores/s"
         if row.iteration == self._total:
-            note = "evaluating"
-        self._on_progress(row.iteration, f"{note}  {rate:.0f} scores/s")
+            note += "  evaluating"
+        if self._nodes.restarts:
+            note += f"  nodes restarted {self._nodes.restarts}"
+        self._on_progress(row.iteration, note)
 
 
 def _encoder(options: DemoOptions) -> Encoder | None:
@@ -165,43 +190,23 @@ def _learn(options: DemoOptions, env: VisualReward, told: _Teller, *, out: Path)
         bare.close()
 
 
-def _film(options: DemoOptions, result: Improvement, env: VisualReward, log: ScoreLog) -> Film:
-    policy = load_policy(str(result.policy_after), options.preset.algorithm)
-    return film(
-        policy,
-        env,
-        log,
-        env_id=options.preset.env_id,
-        seed=FILM_SEED + 100 * options.seed,
-        takes=1 if options.quick else TAKES,
-    )
-
-
-def _show(
-    options: DemoOptions,
-    result: Improvement,
-    shot: Film,
-    *,
-    out: Path,
-    seconds: float,
-    counts: Mapping[str, int],
-    restarts: int,
-) -> dict[str, Any]:
+def _show(options: DemoOptions, ran: _Ran, *, out: Path) -> dict[str, Any]:
+    result, shot, counts = ran.result, ran.shot, ran.counts
     gif = shot.write(out / "demo.gif")
     plot = draw_plot(out / "demo.png", result, seed=options.seed)
-    notes = _notes(options, result, counts, restarts)
+    notes = _notes(options, ran)
     report = write_page(
         out / "report.html",
         Story(
             result=result,
             task=shot.instruction,
             seed=options.seed,
-            seconds=seconds,
+            seconds=ran.seconds,
             gif=gif,
             film_note=_film_note(shot),
             plot=plot,
             notes=notes,
-            counts={**counts, "node restarts": restarts},
+            counts={**counts, "node restarts": ran.restarts},
             command=options.command,
             config=asdict(options.preset),
             environment=options.environment,
@@ -211,7 +216,7 @@ def _show(
         "success_before": result.before.rate,
         "success_after": result.after.rate,
         "iterations": len(result.rows),
-        "seconds": round(seconds, 1),
+        "seconds": round(ran.seconds, 1),
         "done_owner": result.done_owner,
         "report": str(report),
         "gif": str(gif),
@@ -226,24 +231,26 @@ def _show(
         "after": result.after.as_dict(),
         "learner_episodes": result.rows[-1].episodes if result.rows else 0,
         "scores": dict(counts),
-        "node_restarts": restarts,
+        "node_restarts": ran.restarts,
         "machine": {key: options.environment.get(key) for key in ("platform", "cores", "python")},
         "notes": notes,
     }
 
 
 def _film_note(shot: Film) -> str:
-    seen = "The model calls it done" if shot.done else "The model never calls it done"
-    truth = "so does" if shot.done == shot.succeeded else "not so"
-    return (
-        f"{seen}; {truth} the simulator. The first episode that the model called done, of at most "
-        f"{TAKES}. Drawn larger for people: the model saw 96 × 96 pixels."
+    words = [
+        "The model calls it done" if shot.done else f"None of {TAKES} episodes was called done"
+    ]
+    agreed = shot.done == shot.succeeded
+    words.append("the simulator agrees." if agreed else "the simulator does not agree.")
+    which = (
+        f" The first of at most {TAKES} episodes that the model called done." if shot.done else ""
     )
+    return f"{'; '.join(words)}{which} Drawn larger for people: the model saw 96 × 96 pixels."
 
 
-def _notes(
-    options: DemoOptions, result: Improvement, counts: Mapping[str, int], restarts: int
-) -> list[str]:
+def _notes(options: DemoOptions, ran: _Ran) -> list[str]:
+    result, counts = ran.result, ran.counts
     notes = [
         f"Reward and the end of episodes come from {result.reward_model} alone, which sees camera "
         "frames in a process of its own. No ground truth in reward, done, selection or stopping: "
@@ -263,9 +270,9 @@ def _notes(
         notes[2] += " It knows where things are; a robot would have to find that out."
     if options.quick:
         notes.insert(0, "QUICK: too short to learn anything. It shows that all runs, no more.")
-    if counts.get("dropped", 0) or restarts:
+    if counts.get("dropped", 0) or ran.restarts:
         notes.append(
             f"{counts.get('dropped', 0)} transitions had no score and were left out; nodes were "
-            f"started again {restarts} times."
+            f"started again {ran.restarts} times."
         )
     return notes

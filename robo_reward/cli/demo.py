@@ -13,13 +13,23 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from robo_reward.errors import ConfigError
+from robo_reward.errors import ConfigError, require
 
 from .common import Result, Saving
 from .output import environment
 
 if TYPE_CHECKING:
     from robo_reward.policies.presets import Preset
+
+NEEDED = (
+    ("mujoco", "sim"),
+    ("torch", "train"),
+    ("stable_baselines3", "rl"),
+    ("yaml", "camera"),
+    ("matplotlib", "viz"),
+    ("PIL", "viz"),
+)
+"""Packages and the extra each comes with: what is missing shows at the start, not in the middle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,8 @@ class Demo(Saving):
 
     def run(self) -> Result:
         """Run the demo; return its summary."""
+        for package, extra in NEEDED:
+            require(package, extra=extra)
         from robo_reward.policies.demo.run import DemoOptions, run_demo
 
         recipe = self._recipe()
