@@ -66,6 +66,7 @@ def _make_sac(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
     return GuidedSAC(
         StackedPolicy,
         env,
+        iterations=preset.iterations,
         episodes=preset.episodes,
         updates=preset.updates,
         clone_weight=config.clone_weight,
@@ -98,7 +99,7 @@ def _make_ppo(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
         gym.wrappers.TransformReward(env, lambda reward: _paid(reward, config.reward_scale)),
         value_passes=config.value_passes,
         n_steps=preset.episodes * 60,
-        batch_size=config.batch_size,
+        batch_size=min(config.batch_size, preset.episodes * 60),
         n_epochs=config.epochs,
         learning_rate=config.learning_rate,
         clip_range=config.clip_range,

@@ -103,7 +103,7 @@ class Preset:
     reward: RewardConfig = field(
         default_factory=lambda: RewardConfig(
             shaping=ShapingConfig(form="delta", kappa=100.0, gamma=0.95),
-            gate=GateConfig(enter=0.7, leave=0.5, votes=2, window=3, dwell=1),
+            gate=GateConfig(enter=0.8, leave=0.5, votes=3, window=4, dwell=1),
         )
     )
     sac: SacConfig = field(default_factory=SacConfig)
@@ -143,12 +143,13 @@ PRESETS: dict[str, Preset] = {
     "pick-place-ppo": replace(_PICK_PLACE, algorithm="ppo"),
     "quick": replace(
         _PICK_PLACE,
-        demos=DemoConfig(episodes=3),
-        clone=CloneConfig(updates=100),
+        demos=DemoConfig(episodes=2),
+        clone=CloneConfig(updates=50),
+        hidden=32,
         iterations=2,
-        episodes=2,
-        updates=20,
-        eval_episodes=4,
+        episodes=1,
+        updates=10,
+        eval_episodes=2,
         watch_episodes=1,
     ),
 }

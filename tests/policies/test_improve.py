@@ -84,7 +84,7 @@ def test_rows_files_and_truth(judged: Callable[..., Any], tmp_path: Path, algori
     assert tuple(told[1:]) == result.rows
     assert told[0].true_success == result.before.rate
     steps = [row.steps for row in result.rows]
-    assert 0 < steps[0] < steps[1] <= 2 * 2 * 60
+    assert 0 < steps[0] < steps[1] <= 2 * 60
     assert np.isfinite([row.model_return for row in result.rows]).all()
     assert result.done_owner == "model"
     assert result.reward_model == "oracle-pixels@1"
