@@ -23,6 +23,7 @@ from robo_reward.protocol.payload import FrameRef, oldest_age_s
 from robo_reward.protocol.score import (
     FramePut,
     MarkRequest,
+    Measured,
     ScoreReply,
     ScoreRequest,
     TaskPut,
@@ -135,8 +136,15 @@ class Desk:
         if job.dropped:
             self.counts["discarded"] += 1
             return
-        made = answer(job.question, outcome.score, boot=self.boot)
-        self._finish(job, _with(made, batch=outcome.batch, decode_s=job.decode_s))
+        waited = outcome.started_s - job.arrived_s
+        measured = Measured(
+            age_s=job.age_s + waited if outcome.batch else math.nan,
+            queue_s=waited,
+            inference_s=outcome.inference_s,
+            decode_s=job.decode_s,
+            batch=outcome.batch,
+        )
+        self._finish(job, answer(job.question, outcome.score, boot=self.boot, measured=measured))
 
     def failure(self, failure: Failure) -> None:
         """Answer a question whose frames or task turned out not to be what they claimed."""
@@ -389,7 +397,7 @@ class Desk:
         sent = [ref for ref in refs if ref.part >= 0]
         return frozenset(ref.id for ref in sent if self.store.put(ref, _part(ref, parts)))
 
-    def _known(self, ids: Sequence[str]) -> list[Future[Frame]]:
+    def _known(self, ids: Sequence[str]) -> list[Frame | Future[Frame]]:
         found = {frame_id: self.store.get(frame_id) for frame_id in ids}
         lacking = tuple(frame_id for frame_id, frame in found.items() if frame is None)
         if lacking:
@@ -457,11 +465,15 @@ class Failure:
 
 
 def gather(
-    futures: Sequence[Future[Any]],
+    things: Sequence[object],
     then: Callable[[list[object], BaseException | None], None],
 ) -> None:
-    """Call ``then`` with all results, or the first error, once every future is done."""
-    left = len(futures)
+    """Call ``then`` with all values, or the first error, once every future among them is done."""
+    waiting = [one for one in things if isinstance(one, Future) and not one.done()]
+    if not waiting:
+        then(*_results(things))
+        return
+    left = len(waiting)
     lock = threading.Lock()
 
     def count(_: Future[Any]) -> None:
@@ -470,13 +482,22 @@ def gather(
             left -= 1
             if left:
                 return
-        error = next((one.exception() for one in futures if one.exception()), None)
-        then([] if error else [one.result() for one in futures], error)
+        then(*_results(things))
 
-    if not futures:
-        then([], None)
-    for future in futures:
+    for future in waiting:
         future.add_done_callback(count)
+
+
+def _results(things: Sequence[object]) -> tuple[list[object], BaseException | None]:
+    values = []
+    for one in things:
+        if isinstance(one, Future):
+            error = one.exception()
+            if error is not None:
+                return [], error
+            one = one.result()
+        values.append(one)
+    return values, None
 
 
 def _make_task(

@@ -19,7 +19,7 @@ SMALL_BYTES = 256 * 1024
 class Slot:
     """A frame that is there or being decoded, and what it weighs in bytes."""
 
-    frame: Future[Frame]
+    frame: Frame | Future[Frame]
     size: int
 
 
@@ -55,7 +55,6 @@ class FrameStore:
         """
         if self.get(ref.id) is not None:
             return False
-        check_frame(ref.shape, ref.encoding, data)
         pixels = ref.shape[0] * ref.shape[1] * 3
         slot = Slot(
             frame=self._load(ref, bytes(data) if isinstance(data, bytearray) else data, pixels),
@@ -68,22 +67,23 @@ class FrameStore:
             self._drop(next(iter(self._slots)))
         return True
 
-    def get(self, frame_id: str) -> Future[Frame] | None:
+    def get(self, frame_id: str) -> Frame | Future[Frame] | None:
         """Return a frame, perhaps still being decoded, or ``None``."""
         slot = self._slots.get(frame_id)
         if slot is None:
             return None
-        if slot.frame.done() and slot.frame.exception() is not None:
-            self._drop(frame_id)  # what it claimed to be was not true; the next bytes may be right
-            return None
+        if isinstance(slot.frame, Future) and slot.frame.done():
+            if slot.frame.exception() is not None:
+                self._drop(frame_id)  # it was not what it claimed; the next bytes may be right
+                return None
+            slot.frame = slot.frame.result()
         self._slots.move_to_end(frame_id)
         return slot.frame
 
-    def _load(self, ref: FrameRef, data: bytes | memoryview, pixels: int) -> Future[Frame]:
+    def _load(self, ref: FrameRef, data: bytes | memoryview, pixels: int) -> Frame | Future[Frame]:
         if pixels <= SMALL_BYTES:
-            frame: Future[Frame] = Future()
-            frame.set_result(restore(ref, data))
-            return frame
+            return restore(ref, data)
+        check_frame(ref.shape, ref.encoding, data)
         while self._loading and self._loading[0].done():
             self._loading.popleft()
         if len(self._loading) >= LOADING_LIMIT:

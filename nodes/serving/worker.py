@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,11 +39,15 @@ class Outcome:
     Attributes:
         job: The job.
         score: Its score, or why there is none.
+        started_s: Monotonic time at which the model began, or would have.
+        inference_s: Time in the model; NaN where it was not run.
         batch: Rows of the batch it was in; 0 where it was not run.
     """
 
     job: Job
     score: Score
+    started_s: float
+    inference_s: float = math.nan
     batch: int = 0
 
 
@@ -167,7 +172,9 @@ class Worker:
             [
                 Outcome(
                     job=job,
-                    score=_stamped(score, job, start=start, inference_s=end - start),
+                    score=score,
+                    started_s=start,
+                    inference_s=end - start,
                     batch=len(batch),
                 )
                 for job, score in zip(batch, scores, strict=True)
@@ -188,22 +195,10 @@ class Worker:
             env=question.env,
             episode=question.episode,
             step=question.step,
-            queue_s=now - job.arrived_s,
         )
         detail = f"waited {now - job.arrived_s:.3f} s, the model would be too late"
-        return Outcome(job=job, score=Score.missing("DEADLINE", identity=identity, detail=detail))
-
-
-def _stamped(score: Score, job: Job, *, start: float, inference_s: float) -> Score:
-    waited = start - job.arrived_s
-    identity = replace(
-        score.identity,
-        client=job.session.id,
-        age_s=job.age_s + waited,
-        queue_s=waited,
-        inference_s=inference_s,
-    )
-    return replace(score, identity=identity)
+        score = Score.missing("DEADLINE", identity=identity, detail=detail)
+        return Outcome(job=job, score=score, started_s=now)
 
 
 def _noise(chance: np.random.Generator, task: Task, *, rows: int) -> list[Query]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from robo_reward.query import Mark, Query
 from robo_reward.signals import Score
@@ -18,47 +18,66 @@ LONGEST_PAUSE_S = 0.5
 GRACE_S = 0.05
 
 
+class Waiting(Protocol):
+    """What a ``RemotePending`` needs of the link that answers it; see ``link.Link``."""
+
+    def wait(self, pending: RemotePending, timeout_s: float) -> None:
+        """Return when it is settled, or in time."""
+        ...
+
+    def look(self) -> None:
+        """Read what has come, without waiting."""
+        ...
+
+    def cancel(self, pending: RemotePending) -> None:
+        """Give its questions up."""
+        ...
+
+
 class RemotePending:
     """Scores that a node was asked for."""
 
-    def __init__(self, *, session: str, cancel: Callable[[RemotePending], None]) -> None:
+    def __init__(self, *, session: str, link: Waiting | None) -> None:
         self.session = session
         self.asks: list[Ask] = []
-        self._cancel = cancel
+        self._link = link
         self._left = 0
-        self._ready = threading.Event()
 
     def load(self, asks: Sequence[Ask]) -> None:
         """Say which questions these are; once, before any is sent."""
         self.asks = list(asks)
         self._left = len(self.asks)
-        if not self.asks:
-            self._ready.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every question has its outcome."""
+        return self._left == 0
 
     def done(self) -> bool:
         """Whether ``result`` would return without waiting."""
-        return self._ready.is_set()
+        if not self.settled and self._link is not None:
+            self._link.look()
+        return self.settled
 
     def result(self, *, timeout_s: float) -> list[Score]:
         """Return one score per question, in the order asked; status ``timeout`` where none is."""
-        self._ready.wait(max(0.0, timeout_s))
+        if not self.settled and self._link is not None:
+            self._link.wait(self, max(0.0, timeout_s))
         return [ask.score or ask.missing(self.session) for ask in self.asks]
 
     def cancel(self) -> None:
         """Give up: the node is told, and what still comes is dropped."""
-        if not self.done():
-            self._cancel(self)
+        if not self.settled and self._link is not None:
+            self._link.cancel(self)
 
-    def settled(self) -> None:
-        """Count one answer; the thread of the link calls this."""
+    def settle_one(self) -> None:
+        """Count one answer; called by the thread that has the sockets of the link."""
         self._left -= 1
-        if self._left == 0:
-            self._ready.set()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Ask:
-    """One question and its state; after ``submit`` only the thread of the link touches it.
+    """One question and its state; after ``submit`` only who has the link's sockets touches it.
 
     Attributes:
         seq: Names it within the session; a retry keeps it.

@@ -1,9 +1,15 @@
-"""The thread that owns a client's sockets: greets, sends, retries, beats, and gives up in time."""
+"""A client's conversation with a node: greets, sends, retries, beats, and gives up in time.
+
+One thread at a time has the sockets: whoever asks sends, whoever waits reads, which spares waking
+another thread twice for every question. While nobody does either, the link's own thread looks in.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -51,6 +57,8 @@ LOST_S = 1.5
 HELLO_S = 0.25
 UNSENT_S = 0.02
 TICK_S = 0.1
+# So late is a retry, or a request beyond the window, at the most while nobody waits for an answer.
+IDLE_S = 0.02
 MENDS = 8
 
 RETRIED = frozenset({"BUSY", "NOT_READY", "DRAINING", "STALLED", "DEADLINE"})
@@ -79,7 +87,7 @@ class LinkConfig:
 
 
 class Link:
-    """Runs the conversation with one node. Every method but ``run`` may be called by any thread."""
+    """Runs the conversation with one node. Its public methods may be called by any thread."""
 
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
@@ -99,11 +107,18 @@ class Link:
         self._heard_s = 0.0
         self._hello_due_s = 0.0
         self._beat_s = 0.0
+        self._beat_open = False
+        self._helm = threading.Condition()  # guards the next two
+        self._driver = 0  # the thread that has the sockets; 0 for none
+        self._closed = False
+        self._pid = os.getpid()
         self._context = make_context()
         self._score = open_socket(self._context, zmq.DEALER, send_hwm=256, receive_hwm=1024)
         self._control: zmq.Socket[bytes] | None = None
         self._control_at = ""
         self._poller = zmq.Poller()
+        self._poller.register(self._waker, zmq.POLLIN)
+        self._poller.register(self._score, zmq.POLLIN)
         try:
             connect_socket(self._score, config.address)
         except BaseException:
@@ -113,39 +128,109 @@ class Link:
         self._thread.start()
 
     def put(self, asks: list[Ask]) -> None:
-        """Take questions over."""
+        """Take questions over, and send them at once where no other thread has the sockets."""
         self._inbox.extend(asks)
-        self._waker.wake()
+        self._look_into_inbox()
 
     def cancel(self, pending: RemotePending) -> None:
         """Give the questions of one ``Pending`` up."""
         self._inbox.append(pending)
-        self._waker.wake()
+        self._look_into_inbox()
+
+    def wait(self, pending: RemotePending, timeout_s: float) -> None:
+        """Return when a ``Pending`` is settled, or in time; reads the sockets meanwhile."""
+        end = time.monotonic() + timeout_s
+        while not pending.settled and self._pid == os.getpid():
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            if self._drive(min(left, self._pause_s())):
+                continue
+            with self._helm:
+                if not pending.settled and (self._driver or self.stopped):
+                    self._helm.wait(min(left, TICK_S))
+
+    def look(self) -> None:
+        """Read what has come, without waiting."""
+        if self._pid == os.getpid():
+            self._drive(0.0)
 
     def stop(self) -> None:
         """End the thread and close the sockets; open questions become ``CANCELLED``."""
         self._stop.set()
         self._waker.wake()
-        if self._thread is not threading.current_thread():
+        me = threading.get_ident()
+        if me not in (self._thread.ident, self._driver):  # the thread waits for the driver to leave
             self._thread.join(timeout=5.0)
 
-    def _run(self) -> None:
+    def _look_into_inbox(self) -> None:
+        if self._drive(0.0):
+            return
+        with self._helm:
+            if self._closed:
+                self._cancel_rest()
+            else:
+                self._waker.wake()
+
+    def _drive(self, wait_s: float) -> bool:
+        """Take one turn; ``False`` where another thread has the sockets, or the link has ended."""
+        again = True
         try:
-            self._poller.register(self._waker, zmq.POLLIN)
-            self._poller.register(self._score, zmq.POLLIN)
-            while not self._stop.is_set():
-                self._turn()
+            with self._helm:
+                if self._driver or self.stopped:
+                    return False
+                self._driver = threading.get_ident()
+            while again:
+                ready = dict(self._poller.poll(math.ceil(wait_s * 1000)))
+                self._act(ready)
+                wait_s = 0.0
+                with self._helm:
+                    # Put here while this thread was past the inbox, by one that left it to us.
+                    again = bool(self._inbox) and not self.stopped
+                    if not again:
+                        self._leave()
+        except BaseException:
+            self._leave()
+            raise
+        return True
+
+    def _leave(self) -> None:
+        with self._helm:
+            if self._driver == threading.get_ident():
+                self._driver = 0
+                self._helm.notify_all()
+
+    def _act(self, ready: dict[object, int]) -> None:
+        try:
+            self._turn(ready)
         except Exception:  # a defect here must end in missing scores, not in a caller that waits
             logger.exception("the link to %s broke down", self.config.address)
-        finally:
             self._stop.set()
-            self._take_inbox()
-            for ask in [*self._flying.values(), *self._waiting.values()]:
-                self._settle(ask, reason="CANCELLED", detail="the source was closed")
+        except BaseException:  # Ctrl-C: a message may be half sent, nothing can follow it
+            self._stop.set()
+            raise
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            # A beat's answer is read when it comes: the offset of the clocks depends on it.
+            attentive = not self._boot or self._beat_open
+            if not self._drive(self._pause_s() if attentive else 0.0) or not attentive:
+                self._stop.wait(IDLE_S)
+        with self._helm:
+            while self._driver:
+                self._helm.wait(TICK_S)
+            self._closed = True
+            self._cancel_rest()
             self._close_sockets()
-            self._take_inbox()
-            for ask in list(self._waiting.values()):
-                self._settle(ask, reason="CANCELLED", detail="the source was closed")
+            self._helm.notify_all()
+
+    def _cancel_rest(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if isinstance(item, Ask):
+                self._waiting[item.seq] = item
+        for ask in [*self._flying.values(), *self._waiting.values()]:
+            self._settle(ask, reason="CANCELLED", detail="the source was closed")
 
     @property
     def frames_sent(self) -> int:
@@ -157,8 +242,7 @@ class Link:
         """Whether the link takes no more questions."""
         return self._stop.is_set()
 
-    def _turn(self) -> None:
-        ready = dict(self._poller.poll(self._pause_ms()))
+    def _turn(self, ready: dict[object, int]) -> None:
         if self._waker.fileno() in ready:
             self._waker.drain()
         self._take_inbox()
@@ -173,13 +257,13 @@ class Link:
         self._keep_time(now)
         self._send_waiting(now)
 
-    def _pause_ms(self) -> int:
+    def _pause_s(self) -> float:
         pause = TICK_S if self._boot else UNSENT_S
         if self._boot and len(self._flying) < self._room():
             now = time.monotonic()
-            for ask in self._waiting.values():
+            for ask in list(self._waiting.values()):
                 pause = min(pause, max(0.005, ask.wait_until_s - now))
-        return int(pause * 1000)
+        return pause
 
     def _room(self) -> int:
         granted = self.welcome.window if self.welcome is not None else 1
@@ -213,7 +297,7 @@ class Link:
             score = ask.missing(self.config.session)
         ask.score = score
         self.counts[f"status_{score.status.value}"] += 1
-        ask.pending.settled()
+        ask.pending.settle_one()
 
     # -- contact ---------------------------------------------------------------------------------
 
@@ -237,7 +321,7 @@ class Link:
                 mono_ns=time.monotonic_ns(),
                 wall_ns=time.time_ns(),
             )
-            send(self._control, CONTROL_TO_NODE.pack(beat))
+            self._beat_open = send(self._control, CONTROL_TO_NODE.pack(beat))
 
     def _lose(self, why: str) -> None:
         """Treat the node as gone: what is under way will be sent again once one answers."""
@@ -315,6 +399,7 @@ class Link:
         if not isinstance(header, BeatReply) or header.session != self.config.session:
             return
         self._heard_s = time.monotonic()
+        self._beat_open = False
         self.beat = header
         if header.clock == clock_name():
             self.offset = OffsetEstimator(same_clock=True)

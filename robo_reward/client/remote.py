@@ -128,9 +128,7 @@ class RemoteSource:
         link = None if self.closed else self._open()
         now = time.monotonic()
         budget = self.deadline_s if deadline_s is None else max(0.001, deadline_s)
-        pending = RemotePending(
-            session=self._session, cancel=_nothing if link is None else link.cancel
-        )
+        pending = RemotePending(session=self._session, link=link)
         asks = [
             Ask(
                 seq=next(self._numbers),
@@ -149,7 +147,7 @@ class RemoteSource:
         for ask in asks:
             ask.reason, ask.detail = "CANCELLED", "the source is closed"
             ask.score = ask.missing(self._session)
-            pending.settled()
+            pending.settle_one()
         return pending
 
     def stats(self) -> dict[str, float]:
@@ -246,7 +244,3 @@ class RemoteSource:
                 while len(self._jpegs) > JPEGS_KEPT:
                     self._jpegs.popitem(last=False)
         return made
-
-
-def _nothing(_: RemotePending) -> None:
-    """Cancel what was never sent."""

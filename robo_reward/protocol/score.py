@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -169,6 +169,16 @@ class ScoreReply(Header, frozen=True, kw_only=True, tag="reply"):
     retry_after_s: float = 0.0
 
 
+class Measured(NamedTuple):
+    """Times of one question at the node, under their names in ``ScoreReply``; NaN where unknown."""
+
+    age_s: float
+    queue_s: float
+    inference_s: float
+    decode_s: float = math.nan
+    batch: int = 0
+
+
 TO_NODE: Codec[Header] = Codec(Hello, FramePut, TaskPut, ScoreRequest, MarkRequest)
 """What a node reads on its score socket."""
 FROM_NODE: Codec[Header] = Codec(Welcome, Refused, ScoreReply)
@@ -179,15 +189,21 @@ CONTROL_FROM_NODE: Codec[Header] = Codec(BeatReply, Refused)
 """What a client reads on its control socket."""
 
 
-def answer(question: Question, score: Score, *, boot: str) -> ScoreReply:
+def answer(
+    question: Question, score: Score, *, boot: str, measured: Measured | None = None
+) -> ScoreReply:
     """Make the reply that carries a score.
 
     Args:
         question: What was asked; gives the identity.
         score: The outcome.
         boot: Names this run of the node.
+        measured: What the node knows better than the score's identity, or beyond it.
     """
     identity = score.identity
+    known = measured or Measured(
+        age_s=identity.age_s, queue_s=identity.queue_s, inference_s=identity.inference_s
+    )
     signals: dict[str, Any] = {name: _maybe(getattr(score.signals, name)) for name in SIGNALS}
     return ScoreReply(
         session=question.session,
@@ -204,9 +220,11 @@ def answer(question: Question, score: Score, *, boot: str) -> ScoreReply:
         model=identity.model,
         prompt=identity.prompt,
         calibration=identity.calibration,
-        age_s=_known(identity.age_s),
-        queue_s=_known(identity.queue_s),
-        inference_s=_known(identity.inference_s),
+        age_s=_known(known.age_s),
+        queue_s=_known(known.queue_s),
+        decode_s=_known(known.decode_s),
+        inference_s=_known(known.inference_s),
+        batch=known.batch,
         **signals,
     )
 

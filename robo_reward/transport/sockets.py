@@ -186,8 +186,15 @@ def send(socket: zmq.Socket[bytes], message: Sequence[Buffer]) -> bool:
     return True
 
 
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    # Asked first, because the exception that says "no" costs ten times as much.
+    return bool(socket.get(zmq.EVENTS) & zmq.POLLIN)
+
+
 def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
     """Return the next message without waiting, or ``None`` when there is none."""
+    if not _readable(socket):
+        return None
     try:
         return socket.recv_multipart(flags=zmq.DONTWAIT)
     except zmq.Again:
@@ -196,6 +203,8 @@ def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
 
 def receive_views(socket: zmq.Socket[bytes]) -> list[Buffer] | None:
     """Return the next message like ``receive``, with large parts as views instead of copies."""
+    if not _readable(socket):
+        return None
     try:
         parts = socket.recv_multipart(flags=zmq.DONTWAIT, copy=False)
     except zmq.Again:

@@ -158,7 +158,7 @@ def repeat(source: RemoteSource, pending: RemotePending) -> None:
     """Send the same number once more, as after a lost reply, and wait for the answer."""
     (again,) = pending.asks
     again.score = None
-    fresh = RemotePending(session=source.session, cancel=lambda _: None)
+    fresh = RemotePending(session=source.session, link=source._open())
     fresh.load([again])
     again.pending = fresh
     source._open().put([again])
