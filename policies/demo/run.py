@@ -88,7 +88,7 @@ def run_demo(options: DemoOptions, *, out: Path, on_progress: Progress) -> dict[
     # One thread each: three processes share two cores, and these networks are small.
     os.environ["OMP_NUM_THREADS"] = "1"
     th.set_num_threads(1)
-    start = time.monotonic()
+    start, cpu_s = time.monotonic(), _cpu_s()
     on_progress(0, "starting the camera node and the reward node")
     photographer = Photographer(options.preset.env_id)  # fails now, not after the learning
     nodes = NodesConfig(model=options.model, scene=options.preset.env_id)
@@ -114,7 +114,14 @@ def run_demo(options: DemoOptions, *, out: Path, on_progress: Progress) -> dict[
                 restarts=running.restarts,
                 seconds=time.monotonic() - start,
             )
-    return _show(options, ran, out=out)
+    summary = _show(options, ran, out=out)
+    return {**summary, "cpu_seconds": round(_cpu_s() - cpu_s, 1)}
+
+
+def _cpu_s() -> float:
+    """Return the processor time of this process and its ended children, seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
