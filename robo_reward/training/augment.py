@@ -39,7 +39,7 @@ def augment(
         moved = _blur(moved)
     if rng.random() < 0.6:
         noise = rng.standard_normal(moved.shape, np.float32)
-        moved += noise * np.float32(rng.uniform(0, 8))
+        moved = moved + (noise * float(rng.uniform(0, 8))).astype(np.float32)
     shift = np.array([across, down], np.float32) * 2 / size
     return moved.clip(0, 255).astype(np.uint8), shift
 
@@ -56,5 +56,5 @@ def _recolour(images: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
 def _blur(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """A box of 3 pixels, which the lens of a cheap camera comes close to."""
     down = (images + np.roll(images, 1, 1) + np.roll(images, -1, 1)) / 3
-    blurred: NDArray[np.float32] = (down + np.roll(down, 1, 2) + np.roll(down, -1, 2)) / 3
-    return blurred
+    blurred = (down + np.roll(down, 1, 2) + np.roll(down, -1, 2)) / 3
+    return blurred.astype(np.float32, copy=False)

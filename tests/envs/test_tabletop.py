@@ -174,12 +174,10 @@ def test_rays_need_no_opengl_and_show_colours() -> None:
 
 def test_observations_of_proprioception_hold_nothing_of_the_scene() -> None:
     env = TabletopEnv("pick_place", observation="proprio")
-    start = {"grip": (0.33, 0.0, 0.2)}
     seen = []
     for x in (0.3, 0.45):
-        spec = SceneSpec(
-            objects=(ObjectSpec(shape="cube", colour="red", position=(x, -0.15, 0.024)),), **start
-        )
+        cube = ObjectSpec(shape="cube", colour="red", position=(x, -0.15, 0.024))
+        spec = SceneSpec(objects=(cube,), grip=(0.33, 0.0, 0.2))
         observation, _ = env.reset(
             options={"scene": spec, "goal": family_of("reach").goals(spec)[0]}
         )
