@@ -19,7 +19,7 @@ from robo_reward.models.base import RewardModel
 from robo_reward.transport.sockets import check_address
 
 from .diagnostics import Diagnostic, Level
-from .names import check_name
+from .names import address_of, check_name, resolve
 from .node import STALLED_EXIT_CODE, Node, node_main
 from .parameters import NodeParameters
 from .serving.node import DEFAULT_ADDRESS, RewardNode
@@ -43,7 +43,7 @@ class ServeParameters(NodeParameters):
     bind: str = DEFAULT_ADDRESS
     """Address to bind; the control socket takes the next port."""
     camera: tuple[str, ...] = ()
-    """NAME=ADDRESS of a camera node to read, for questions by time; several may be given."""
+    """NAME=TOPIC or NAME=ADDRESS of a camera to read, for questions by time; any number."""
     max_batch: int = 32
     """Most questions that go through the model together."""
     load_timeout: float = 600.0
@@ -58,7 +58,8 @@ class ServeParameters(NodeParameters):
             found.append(f"max_batch must be >= 1, got {self.max_batch}")
         try:
             check_address(self.bind)
-            camera_addresses(self.camera)
+            for topic in camera_topics(self.camera).values():
+                check_address(address_of(resolve(topic)))
         except ConfigError as error:
             found.append(str(error))
         return found
@@ -79,7 +80,10 @@ class ServeNode(Node):
         self.server = RewardNode(
             self._load,
             address=parameters.bind,
-            cameras=camera_addresses(parameters.camera),
+            cameras={
+                name: check_address(self.address(topic))
+                for name, topic in camera_topics(parameters.camera).items()
+            },
             max_batch=parameters.max_batch,
             insecure_no_auth=parameters.insecure_no_auth,
             stall_exit_s=parameters.stall_exit,
@@ -133,20 +137,21 @@ class ServeNode(Node):
         return load_model(self.parameters.model, device=self.parameters.device)
 
 
-def camera_addresses(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``NAME=ADDRESS`` pairs.
+def camera_topics(pairs: Sequence[str]) -> dict[str, str]:
+    """Read ``NAME=TOPIC`` and ``NAME=ADDRESS`` pairs.
 
     Raises:
         ConfigError: One has another form.
     """
     found = {}
     for pair in pairs:
-        name, equals, address = pair.partition("=")
+        name, equals, topic = pair.partition("=")
         if not equals:
             raise ConfigError(
-                f"camera must be NAME=ADDRESS, got {pair!r}; for example front=tcp://127.0.0.1:5611"
+                f"camera must be NAME=TOPIC or NAME=ADDRESS, got {pair!r}; for example "
+                "front=camera/front/frame or front=tcp://127.0.0.1:5611"
             )
-        found[check_name(name, what="camera")] = str(check_address(address))
+        found[check_name(name, what="camera")] = topic
     return found
 
 

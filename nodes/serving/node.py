@@ -80,7 +80,7 @@ class RewardNode:
         self._limits = limits or Limits()
         self._insecure_no_auth = insecure_no_auth
         self._wanted = address
-        self._cameras = dict(cameras or {})
+        self.cameras = dict(cameras or {})
         self._marks: Marks | None = None
         self._stall_s = stall_s
         self._stall_exit_s = stall_exit_s
@@ -135,9 +135,9 @@ class RewardNode:
             reply=door.reply,
             hand_back=door.hand_back,
         )
-        if self._cameras:
+        if self.cameras:
             self._marks = Marks(
-                self._cameras,
+                self.cameras,
                 pool=self._pool,
                 prepared=self._desk.prepared,
                 failed=self._desk.failure,

@@ -2,11 +2,14 @@
 
     python tests/benchmarks/node_overhead.py --model device-like --seconds 5 --json
 
-Latency: clients ask at a fixed rate (30 Hz), each step a new frame and the one before as reference;
-the same is done in one process, with threads that share the model under a lock. Throughput: clients
-keep 16 questions open; the model in this process is called with full batches. Clients and node are
-processes of their own. ``device-like`` is the pixel oracle with a cost of a + c·b that leaves the
-CPU idle; ``free`` is the oracle without any cost; every other name goes to ``load_model``.
+Latency: clients ask at a fixed rate (30 Hz; 0 for back to back), each step a new frame and the one
+before as reference. The base is the same model in this process: called directly by one client; for
+eight, threads whose questions it takes in batches, all that wait at once, as the node does.
+Throughput: clients keep 16 questions open; the base is the model alone, called with full batches.
+Clients and node are processes of their own; base and node take turns, ``--rounds`` times, and
+latencies are those of all rounds, rates the median one. ``device-like`` is the pixel oracle with a
+cost of a + c·b that leaves the CPU idle; ``free`` is the oracle without any cost; every other name
+goes to ``load_model``. Base and node use the same number of threads (``OMP_NUM_THREADS``).
 """
 
 from __future__ import annotations
@@ -15,13 +18,16 @@ import argparse
 import json
 import os
 import platform
+import queue
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from typing import IO, Any
 
 import numpy as np
@@ -75,36 +81,80 @@ class Episode:
 def paced(episode: Episode, ask: Any, *, seconds: float, rate_hz: float) -> list[float]:
     """Ask at a fixed rate and return what each step waited, seconds."""
     waits = []
-    start = time.perf_counter() + (episode._env % 8) / 8 / rate_hz
-    for number in range(int(seconds * rate_hz)):
-        while (left := start + number / rate_hz - time.perf_counter()) > 0:
+    pause = 1 / rate_hz if rate_hz else 0.0
+    start = time.perf_counter() + (episode._env % 8) / 8 * pause
+    number = 0
+    while time.perf_counter() < start + seconds:
+        while (left := start + number * pause - time.perf_counter()) > 0:
             time.sleep(left)
+        number += 1
+        query = episode.query()
         begin = time.perf_counter()
-        ask(episode.query())
+        ask(query)
         waits.append(time.perf_counter() - begin)
     return waits
+
+
+class Batched:
+    """The model behind one thread of this process that takes all that waits: what to compare with.
+
+    Args:
+        model: Called by that thread only.
+    """
+
+    def __init__(self, model: RewardModel) -> None:
+        self._model = model
+        self._asked: queue.SimpleQueue[tuple[Query, Future[None]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def ask(self, query: Query) -> None:
+        answered: Future[None] = Future()
+        self._asked.put((query, answered))
+        answered.result(timeout=60.0)
+
+    def close(self) -> None:
+        self._asked.put(None)
+        self._thread.join(60.0)
+
+    def _run(self) -> None:
+        while (first := self._asked.get()) is not None:
+            batch = [first]
+            while len(batch) < BATCH and not self._asked.empty():
+                if (more := self._asked.get()) is None:
+                    return
+                batch.append(more)
+            self._model.answer([query for query, _ in batch])
+            for _, answered in batch:
+                answered.set_result(None)
 
 
 def in_process_latency(
     model: RewardModel, *, clients: int, args: argparse.Namespace
 ) -> list[float]:
-    lock = threading.Lock()
+    if clients == 1:
+        episode = Episode(env=0, size=args.size)
+        model.answer([episode.query()])
+        return paced(
+            episode,
+            lambda query: model.answer([query]),
+            seconds=args.seconds,
+            rate_hz=args.rate_hz,
+        )
     waits: list[float] = []
-
-    def ask(query: Query) -> None:
-        with lock:
-            model.answer([query])
+    batched = Batched(model)
 
     def run(env: int) -> None:
         episode = Episode(env=env, size=args.size)
-        ask(episode.query())
-        waits.extend(paced(episode, ask, seconds=args.seconds, rate_hz=args.rate_hz))
+        batched.ask(episode.query())
+        waits.extend(paced(episode, batched.ask, seconds=args.seconds, rate_hz=args.rate_hz))
 
     threads = [threading.Thread(target=run, args=(env,)) for env in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    batched.close()
     return waits
 
 
@@ -176,10 +226,7 @@ def spawn(role: str, args: argparse.Namespace, **more: object) -> subprocess.Pop
     for name, value in options.items():
         if name != "json" and value is not None:
             line += [f"--{name.replace('_', '-')}", str(value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def line_of(child: subprocess.Popen[str]) -> str:
@@ -221,6 +268,36 @@ def percentiles(waits: list[float]) -> tuple[float, float]:
     return round(float(p50), 3), round(float(p99), 3)
 
 
+def compare(model: RewardModel, count: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure base and node in turns for so many clients."""
+    base_waits: list[float] = []
+    node_waits: list[float] = []
+    base_rates, node_rates, wrong = [], [], 0
+    for _ in range(args.rounds):
+        base_waits += in_process_latency(model, clients=count, args=args)
+        waits, rate, bad = with_clients(count, args)
+        node_waits += waits
+        node_rates.append(rate)
+        base_rates.append(in_process_throughput(model, args))
+        wrong += bad
+    base, served = percentiles(base_waits), percentiles(node_waits)
+    ratios = [rate / alone for rate, alone in zip(node_rates, base_rates, strict=True)]
+    tag = "" if count == 1 else f"_{count}_clients"
+    name = "1_client" if count == 1 else f"{count}_clients"
+    return {
+        f"in_process{tag}_p50_ms": base[0],
+        f"in_process{tag}_p99_ms": base[1],
+        f"node{tag}_p50_ms": served[0],
+        f"node{tag}_p99_ms": served[1],
+        f"overhead{tag}_p50_ms": round(served[0] - base[0], 3),
+        f"overhead{tag}_p99_ms": round(served[1] - base[1], 3),
+        f"batched_rows_hz_{name}": round(statistics.median(base_rates), 1),
+        f"node_rows_hz_{name}": round(statistics.median(node_rates), 1),
+        f"throughput_ratio_{name}": round(statistics.median(ratios), 3),
+        f"wrong_{name}": wrong,
+    }
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "model": args.model,
@@ -236,20 +313,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         node = spawn("node", args)
         try:
             for count in (1, 8):
-                base = percentiles(in_process_latency(model, clients=count, args=args))
-                waits, rate, wrong = with_clients(count, args)
-                served = percentiles(waits)
-                tag = "" if count == 1 else f"_{count}_clients"
-                result[f"in_process{tag}_p50_ms"], result[f"in_process{tag}_p99_ms"] = base
-                result[f"node{tag}_p50_ms"], result[f"node{tag}_p99_ms"] = served
-                result[f"overhead{tag}_p50_ms"] = round(served[0] - base[0], 3)
-                result[f"overhead{tag}_p99_ms"] = round(served[1] - base[1], 3)
-                batched = in_process_throughput(model, args)
-                name = "1_client" if count == 1 else f"{count}_clients"
-                result[f"batched_rows_hz_{name}"] = round(batched, 1)
-                result[f"node_rows_hz_{name}"] = round(rate, 1)
-                result[f"throughput_ratio_{name}"] = round(rate / batched, 3)
-                result[f"wrong_{name}"] = wrong
+                result.update(compare(model, count, args))
         finally:
             node.terminate()
             node.wait(timeout=30)
@@ -263,8 +327,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="device-like", help="device-like, free, compact, …")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
-    parser.add_argument("--rate-hz", type=float, default=30.0, help="steps a second of a client")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="how often base and node take turns")
+    parser.add_argument(
+        "--rate-hz", type=float, default=30.0, help="steps a second of a client; 0: no pause"
+    )
     parser.add_argument("--size", type=int, default=224, help="side of a frame, pixels")
     parser.add_argument("--jpeg-quality", type=int, default=None, help="1 to 100; raw if not given")
     parser.add_argument("--address", default=None, help="of the node; a temporary ipc path if not")

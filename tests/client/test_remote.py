@@ -16,7 +16,7 @@ from robo_reward.errors import ConfigError, PeerUnreachable
 from robo_reward.models.oracle_pixels import OraclePixels
 from robo_reward.nodes.serve import RewardNode
 from robo_reward.signals import Status
-from tests.nodes.serving_tools import FREE, check, query, until
+from tests.nodes.serving_tools import FREE, GatedModel, check, query, until
 
 WAIT_S = 20.0
 
@@ -153,6 +153,39 @@ def test_threads_may_share_a_source(node: RewardNode) -> None:
         for thread in threads:
             thread.join(WAIT_S)
     assert failures == []
+
+
+def test_an_answer_is_taken_in_while_nobody_waits_for_it(node: RewardNode) -> None:
+    with connect(node.address) as source:
+        pending = source.submit([query(3)])
+        until(lambda: pending.settled)
+        check(query(3), pending.result(timeout_s=0.0)[0])
+
+
+def test_an_interrupt_amid_a_message_costs_the_open_questions_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = GatedModel()
+    with (
+        RewardNode(model, address=FREE, warm_up=False) as node,
+        connect(node.address, deadline_s=WAIT_S) as source,
+    ):
+        pending = source.submit([query(1)])
+        link = source._open()
+        turn, me = link._turn, threading.get_ident()
+
+        def interrupted(ready: dict[object, int]) -> None:
+            if threading.get_ident() == me:
+                raise KeyboardInterrupt
+            turn(ready)
+
+        monkeypatch.setattr(link, "_turn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pending.result(timeout_s=WAIT_S)
+        assert pending.result(timeout_s=WAIT_S)[0].status is Status.CANCELLED
+        model.gate.set()
+        check(query(2), source.submit([query(2)]).result(timeout_s=WAIT_S)[0])
+        assert source._open() is not link
 
 
 def test_a_source_that_is_dropped_leaves_no_thread_and_no_file(node: RewardNode) -> None:

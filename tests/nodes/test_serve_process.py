@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from robo_reward.client import connect
+from robo_reward.errors import ConfigError
+from robo_reward.nodes.serve import ServeNode, ServeParameters
 from robo_reward.query import Query
 from robo_reward.signals import OUTAGE, Score
 
@@ -188,3 +190,21 @@ def test_a_hung_model_ends_the_process_with_code_70(address: str) -> None:
     finally:
         process.kill()
         process.wait(timeout=WAIT_S)
+
+
+def test_a_camera_may_be_a_topic_that_is_remapped() -> None:
+    parameters = ServeParameters(
+        namespace="lab",
+        camera=("front=camera/front/frame", "wrist=/other/wrist", "top=tcp://127.0.0.1:5611"),
+        remap=("camera/front/frame:=tcp://127.0.0.1:5612",),
+    )
+    cameras = ServeNode(parameters).server.cameras
+    assert cameras["front"] == "tcp://127.0.0.1:5612"
+    assert cameras["wrist"].endswith("other.wrist")
+    assert cameras["top"] == "tcp://127.0.0.1:5611"
+
+
+@pytest.mark.parametrize("camera", ["front", "front=", "2=camera/front", "front=a b"])
+def test_a_camera_without_name_or_topic_is_refused(camera: str) -> None:
+    with pytest.raises(ConfigError):
+        ServeParameters(camera=(camera,))
