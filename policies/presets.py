@@ -38,7 +38,7 @@ class SacConfig:
     action_std: float = 0.25
     clone_weight: float = 1.0
     clone_always: float = 1.0
-    actor_delay: int = 1500
+    actor_delay: int = 2000
     reward_scale: float = 0.03
     n_steps: int = 3
 
@@ -97,8 +97,8 @@ class Preset:
     clone: CloneConfig = field(default_factory=CloneConfig)
     hidden: int = 128
     iterations: int = 30
-    episodes: int = 16
-    updates: int = 500
+    episodes: int = 20
+    updates: int = 1000
     gamma: float = 0.95
     reward: RewardConfig = field(
         default_factory=lambda: RewardConfig(
