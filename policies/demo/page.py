@@ -31,6 +31,7 @@ class Story:
         result: What the learning gave.
         task: What the robot should do.
         seed: Of the run.
+        watched: Evaluation episodes of one point of the plot.
         seconds: From the start of the nodes to the end of the film.
         gif: The film of the final policy.
         film_note: Which episode it shows.
@@ -45,6 +46,7 @@ class Story:
     result: Improvement
     task: str
     seed: int
+    watched: int
     seconds: float
     gif: Path
     film_note: str
@@ -57,20 +59,19 @@ class Story:
 
 
 def draw_plot(path: Path, result: Improvement, *, seed: int) -> Path:
-    """Draw true success and model return per iteration; iteration 0 is the base policy."""
+    """Draw true success and model return per iteration; iteration 0 is the base policy.
+
+    Both ends of true success are the large evaluations; what lies between is a few episodes each.
+    """
     rows = [
-        TrainingRow(
-            iteration=0,
-            seed=seed,
-            true_success=result.before.rate,
-            model_return=math.nan,
-        )
+        TrainingRow(iteration=0, seed=seed, true_success=result.before.rate, model_return=math.nan)
     ]
+    last = result.rows[-1].iteration if result.rows else 0
     rows += [
         TrainingRow(
             iteration=row.iteration,
             seed=seed,
-            true_success=row.true_success,
+            true_success=result.after.rate if row.iteration == last else row.true_success,
             model_return=row.model_return,
             model_success=row.model_done_rate,
         )
@@ -98,7 +99,9 @@ def write_page(path: Path, story: Story) -> Path:
                 ),
                 Section(
                     title="The iterations",
-                    note="True success, which the learner is never shown, above what it is paid.",
+                    note="True success, which the learner is never shown, above what it is paid. "
+                    f"Its first and last points are {result.after.episodes} episodes each, "
+                    f"those between {story.watched}.",
                     body=figure(picture(story.plot, alt="true success and model return")),
                 ),
                 Section(title="What this is, and what it is not", body=_list(story.notes)),

@@ -208,6 +208,7 @@ def _show(options: DemoOptions, ran: _Ran, *, out: Path) -> dict[str, Any]:
             result=result,
             task=shot.instruction,
             seed=options.seed,
+            watched=options.preset.watch_episodes,
             seconds=ran.seconds,
             gif=gif,
             film_note=_film_note(shot),
