@@ -188,7 +188,7 @@ def send(socket: zmq.Socket[bytes], message: Sequence[Buffer]) -> bool:
 
 def _readable(socket: zmq.Socket[bytes]) -> bool:
     # Asked first, because the exception that says "no" costs ten times as much.
-    return bool(socket.get(zmq.EVENTS) & zmq.POLLIN)
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
