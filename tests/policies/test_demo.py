@@ -29,6 +29,8 @@ from tests.conftest import Ran
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(300)  # three processes that import torch, on a busy machine
+
 TINY = PRESETS["quick"]
 GONE_WITHIN_S = 30.0
 
