@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from numpy.typing import NDArray
 
 HELD_STEPS = 3
@@ -81,24 +82,32 @@ def evaluate(
     *,
     episodes: int,
     seed: int,
+    deterministic: bool = False,
     on_episode: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Play episodes with the policy's best action and count true successes.
+    """Play episodes and count true successes.
 
-    The same seed gives the same scenes, so that policies can be compared on them.
+    The policy acts as it learned to, with its own spread. Its mean action alone is another policy:
+    at a point where that is about zero it stays for ever, which the one that learned never does.
+    The same seed gives the same scenes and the same draws, so that policies can be compared.
 
     Args:
         policy: What chooses actions.
         env: The bare environment; its ``info["success"]`` is the truth.
         episodes: How many.
         seed: Of the first episode; the others follow from it.
+        deterministic: Whether to take the mean action instead.
         on_episode: Called with the number of episodes played so far.
     """
     taken = []
-    for number in range(episodes):
-        taken.append(_play(policy, env, seed=seed * 100_003 + number))
-        if on_episode is not None:
-            on_episode(number + 1)
+    # The learner's own draws must not depend on when it is looked at.
+    with th.random.fork_rng(devices=[]):
+        for number in range(episodes):
+            scene = seed * 100_003 + number
+            th.manual_seed(scene)
+            taken.append(_play(policy, env, seed=scene, deterministic=deterministic))
+            if on_episode is not None:
+                on_episode(number + 1)
     steps = [count for count in taken if count is not None]
     return Evaluation(
         episodes=episodes,
@@ -107,12 +116,14 @@ def evaluate(
     )
 
 
-def _play(policy: Predictor, env: gym.Env[Any, Any], *, seed: int) -> int | None:
+def _play(
+    policy: Predictor, env: gym.Env[Any, Any], *, seed: int, deterministic: bool
+) -> int | None:
     """Return the step at which success had held long enough, or ``None``."""
     observation, _ = env.reset(seed=seed)
     held = step = 0
     while True:
-        action, _ = policy.predict(observation, deterministic=True)
+        action, _ = policy.predict(observation, deterministic=deterministic)
         observation, _, terminated, truncated, info = env.step(action)
         step += 1
         held = held + 1 if info["success"] else 0

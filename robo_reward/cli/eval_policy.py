@@ -34,6 +34,8 @@ class EvalPolicy(Common):
     """Episodes of each seed."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the scenes."""
+    deterministic: bool = False
+    """Take the mean action instead of acting with the spread that the policy learned with."""
     device: str = "auto"
     """Where the encoder of a policy on features runs: auto, cpu, cuda or mps."""
 
@@ -62,6 +64,7 @@ class EvalPolicy(Common):
                     env,
                     episodes=self.episodes,
                     seed=seed,
+                    deterministic=self.deterministic,
                     on_episode=lambda _: bar.update(),
                 )
 
@@ -77,6 +80,7 @@ class EvalPolicy(Common):
         return {
             "policy": str(archive),
             **overall.as_dict(),
+            "deterministic": self.deterministic,
             "seeds": list(self.seeds),
             "rates": [one.rate for one in found],
             "env": card["env_id"],
