@@ -44,6 +44,8 @@ class ServeParameters(NodeParameters):
     """Address to bind; the control socket takes the next port."""
     camera: tuple[str, ...] = ()
     """NAME=TOPIC or NAME=ADDRESS of a camera to read, for questions by time; any number."""
+    threads: int = 0
+    """Threads of a model on the CPU; 0 leaves one core to sockets and decoding."""
     max_batch: int = 32
     """Most questions that go through the model together."""
     load_timeout: float = 600.0
@@ -54,6 +56,8 @@ class ServeParameters(NodeParameters):
     def problems(self) -> list[str]:
         """Return everything that is wrong."""
         found = super().problems()
+        if self.threads < 0:
+            found.append(f"threads must be >= 0, got {self.threads}")
         if self.max_batch < 1:
             found.append(f"max_batch must be >= 1, got {self.max_batch}")
         try:
@@ -134,6 +138,7 @@ class ServeNode(Node):
     def _load(self) -> RewardModel:
         from robo_reward.models.registry import load_model
 
+        limit_threads(self.parameters.threads)
         return load_model(self.parameters.model, device=self.parameters.device)
 
 
@@ -153,6 +158,19 @@ def camera_topics(pairs: Sequence[str]) -> dict[str, str]:
             )
         found[check_name(name, what="camera")] = topic
     return found
+
+
+def limit_threads(threads: int = 0) -> None:
+    """Bound the threads of numerical libraries that are loaded from now on; the user's word wins.
+
+    Args:
+        threads: How many; 0 for one less than there are cores, so that sockets and decoding, which
+            feed the model, need not wait for it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads or max(1, (cores or 1) - 1)))
+    # Threads that spin between two small operations keep everything else off their cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def give_up() -> None:

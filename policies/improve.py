@@ -24,7 +24,7 @@ from robo_reward.envs.reward_wrapper import VisualReward
 from .bc import clone
 from .demos import record
 from .learners import Learner, make_learner
-from .observations import Encoder, Observes, make_options, observe
+from .observations import Encoder, make_options, observe
 from .one_goal import JOBS, OneGoal
 from .presets import Preset
 from .records import Improvement, IterationRow, rows_to_csv
@@ -41,24 +41,22 @@ WATCH_SEED = 2_000
 def make_env(
     preset: Preset,
     *,
-    observes: Observes = "state",
     encoder: Encoder | None = None,
     **options: Any,
 ) -> gym.Env[Any, Any]:
     """Make the bare environment of a preset.
 
     Args:
-        preset: Which environment and job.
-        observes: What the policy observes.
-        encoder: Needed for ``features``.
+        preset: Which environment, job and observation.
+        encoder: Needed where the policy observes ``features``.
         **options: More options of ``gymnasium.make``, such as ``render_mode``.
     """
     assert envs.ENV_IDS  # importing it is what registers the suite
-    made = {**preset.env_options, **make_options(observes), **options}
+    made = {**preset.env_options, **make_options(preset.observes), **options}
     env: gym.Env[Any, Any] = gym.make(preset.env_id, **made)
     if preset.job:
         env = OneGoal(env, JOBS[preset.job])
-    return observe(env, observes, encoder=encoder)
+    return observe(env, preset.observes, encoder=encoder)
 
 
 def reward_env(

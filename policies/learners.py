@@ -66,7 +66,6 @@ def _make_sac(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
     return GuidedSAC(
         StackedPolicy,
         env,
-        iterations=preset.iterations,
         episodes=preset.episodes,
         updates=preset.updates,
         clone_weight=config.clone_weight,

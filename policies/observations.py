@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError
-from robo_reward.frames import Image
+from robo_reward.frames import Frame, Image
+from robo_reward.task import Task
 
 Observes = Literal["state", "features"]
 OBSERVES: tuple[Observes, ...] = ("state", "features")
 
-Encoder = Callable[[Sequence[Image]], NDArray[np.float32]]
-"""From images, ``(H, W, 3) uint8``, to ``(n, d) float32``, as ``CompactModel.visual_features``."""
+Encoder = Callable[[Sequence[Frame], Task], NDArray[np.float32]]
+"""From frames and a task to ``(n, d) float32``, as ``CompactModel.visual_features``."""
 
 
 def make_options(observes: Observes) -> dict[str, Any]:
@@ -67,11 +68,27 @@ class FrozenFeatures(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], encoder: Encoder) -> None:
         super().__init__(env)
         self._encoder = encoder
+        self._task = Task(instruction="look")
+        self._image: Image | None = None
         size = int(np.prod(env.observation_space.shape or ()))
         # One picture tells the length of the features without asking the model for its layout.
-        blank = np.zeros((96, 96, 3), np.uint8)
-        size += int(encoder([blank]).shape[1])
+        blank = Frame.of(np.zeros((96, 96, 3), np.uint8))
+        size += int(encoder([blank], self._task).shape[1])
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Take the task of the episode from ``info["instruction"]``.
+
+        Raises:
+            ConfigError: The environment gives none.
+        """
+        observation, info = self.env.reset(seed=seed, options=options)
+        if not info.get("instruction"):
+            raise ConfigError('no info["instruction"] at reset: visual features are of a task')
+        self._task = Task(instruction=str(info["instruction"]))
+        return self.observation(observation), info
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
         """Return ``(n + d,)``.
@@ -82,5 +99,10 @@ class FrozenFeatures(gym.ObservationWrapper[Any, Any, Any]):
         image = self.env.render()
         if not isinstance(image, np.ndarray):
             raise ConfigError('no image to encode; make the env with render_mode="rgb_array"')
-        seen = self._encoder([image])[0]
+        self._image = image
+        seen = self._encoder([Frame.of(image)], self._task)[0]
         return np.concatenate([np.ravel(observation), seen]).astype(np.float32)
+
+    def render(self) -> Any:
+        """Return the picture that the observation was made of; the reward is read from the same."""
+        return self.env.render() if self._image is None else self._image

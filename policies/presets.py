@@ -11,6 +11,7 @@ from robo_reward.shaping import GateConfig, ShapingConfig
 
 from .bc import CloneConfig
 from .demos import DemoConfig
+from .observations import OBSERVES, Observes
 from .one_goal import JOBS
 
 Algorithm = Literal["sac", "ppo"]
@@ -36,7 +37,7 @@ class SacConfig:
     batch_size: int = 128
     tau: float = 0.01
     action_std: float = 0.25
-    clone_weight: float = 1.0
+    clone_weight: float = 0.3
     clone_always: float = 1.0
     actor_delay: int = 2000
     reward_scale: float = 0.03
@@ -74,6 +75,7 @@ class Preset:
         env_id: Gymnasium id.
         env_options: Passed to ``gymnasium.make``.
         job: Key of ``JOBS``; empty for the goals that the environment draws.
+        observes: What the policy observes.
         algorithm: ``sac`` or ``ppo``.
         demos: The handful of demonstrations.
         clone: How the base policy is made of them.
@@ -92,6 +94,7 @@ class Preset:
     env_id: str = "robo_reward/PickPlace-v0"
     env_options: dict[str, Any] = field(default_factory=lambda: {"looks": False})
     job: str = "red-cube-to-blue-pad"
+    observes: Observes = "state"
     algorithm: Algorithm = "sac"
     demos: DemoConfig = field(default_factory=DemoConfig)
     clone: CloneConfig = field(default_factory=CloneConfig)
@@ -122,6 +125,8 @@ class Preset:
             problems.append(f"watch_episodes must be >= 0, got {self.watch_episodes}")
         if self.algorithm not in ("sac", "ppo"):
             problems.append(f"algorithm must be sac or ppo, got {self.algorithm!r}")
+        if self.observes not in OBSERVES:
+            problems.append(f"observes must be one of {', '.join(OBSERVES)}, got {self.observes!r}")
         if self.job and self.job not in JOBS:
             problems.append(f"unknown job {self.job!r}; {did_you_mean(self.job, JOBS)}")
         if self.reward.mode != "sync":
@@ -137,9 +142,13 @@ class Preset:
 
 _PICK_PLACE = Preset(demos=DemoConfig(episodes=4))
 
+_PUSH = replace(_PICK_PLACE, env_id="robo_reward/Push-v0", job="push-red-cube-to-blue-pad")
+
 PRESETS: dict[str, Preset] = {
     "pick-place": _PICK_PLACE,
-    "push": replace(_PICK_PLACE, env_id="robo_reward/Push-v0", job="push-red-cube-to-blue-pad"),
+    "pick-place-features": replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=12)),
+    "push": _PUSH,
+    "push-features": replace(_PUSH, observes="features", demos=DemoConfig(episodes=12)),
     "pick-place-ppo": replace(_PICK_PLACE, algorithm="ppo"),
     "quick": replace(
         _PICK_PLACE,

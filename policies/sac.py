@@ -26,14 +26,11 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from stable_baselines3.common.utils import polyak_update, update_learning_rate
+from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional
 
 from .critics import StackedPolicy
 from .episodes import Episode, EpisodeBuffer, EpisodeBuilder
-
-LAST_RATE = 0.1
-"""Share of the learning rate that is left in the last iteration."""
 
 
 class GuidedSAC(SAC):
@@ -42,7 +39,6 @@ class GuidedSAC(SAC):
     Args:
         policy: ``StackedPolicy``.
         env: The reward-wrapped environment.
-        iterations: Iterations over which the learning rate falls.
         episodes: Episodes of an iteration.
         updates: Updates of an iteration.
         clone_weight: Weight of the cloning term.
@@ -64,7 +60,6 @@ class GuidedSAC(SAC):
         policy: Any,
         env: Any,
         *,
-        iterations: int = 1,
         episodes: int = 16,
         updates: int = 500,
         clone_weight: float = 1.0,
@@ -76,9 +71,7 @@ class GuidedSAC(SAC):
         gamma: float = 0.95,
         **options: Any,
     ) -> None:
-        self.iterations = iterations
         self.episodes = episodes
-        self._iteration = 0
         self.updates = updates
         self.clone_weight = clone_weight
         self.clone_always = clone_always
@@ -122,16 +115,7 @@ class GuidedSAC(SAC):
         assert self.env is not None  # given to the constructor
         number = TrainFreq(self.episodes, TrainFrequencyUnit.EPISODE)
         self.collect_rollouts(self.env, self._callback, number, self.replay_buffer)
-        self._slow_down()
         self.train(self.updates, self.batch_size)
-
-    def _slow_down(self) -> None:
-        """Lower the learning rate: the last policy is the result, so it must not be a lucky one."""
-        share = min(1.0, self._iteration / max(1, self.iterations - 1))
-        rate = self.lr_schedule(1.0) * (1.0 - (1.0 - LAST_RATE) * share)
-        for optimizer in (self.actor.optimizer, self.critic.optimizer):
-            update_learning_rate(optimizer, rate)
-        self._iteration += 1
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         """Do updates; see the top of this module."""

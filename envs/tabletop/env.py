@@ -13,7 +13,7 @@ from robo_reward.frames import Image
 
 from .control import OPEN_WIDTH
 from .facts import Facts
-from .goal import Goal
+from .goal import HELD_STEPS, Goal
 from .instructions import instruct
 from .model import TIMESTEP_S
 from .randomise import Split, sample_scene
@@ -49,7 +49,9 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         image_size: Side of the rendered images, pixels.
         cameras: Cameras of ``images()``; the first is that of ``render()``.
         renderer: ``"gl"``, or ``"rays"`` where there is no OpenGL.
-        terminate_on_success: Whether the simulator's own check ends the episode (owner ``env``).
+        terminate_on_success: Whether the simulator's own check ends the episode (owner ``env``)
+            once it has held for ``HELD_STEPS`` in a row. Who ends at its first glimpse never sees
+            what comes after and learns to touch the goal, not to stay.
         render_mode: ``"rgb_array"`` or ``None``.
     """
 
@@ -98,6 +100,7 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._stages: dict[str, Stage] = {}
         self._last_grip = np.zeros(3)
         self._gripper = -1.0
+        self._held = 0
 
     @property
     def stage(self) -> Stage:
@@ -126,6 +129,7 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.stage.dress(self.spec_of_scene)
         self._last_grip = self.stage.grip
         self._gripper = -1.0
+        self._held = 0
         facts = self.stage.facts()
         return self._observe(facts), self._info(facts)
 
@@ -138,7 +142,8 @@ class TabletopEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.stage.act(action)
         facts = self.stage.facts()
         info = self._info(facts)
-        ended = bool(info["success"]) and self.terminate_on_success
+        self._held = self._held + 1 if info["success"] else 0
+        ended = self.terminate_on_success and self._held >= HELD_STEPS
         return self._observe(facts), 0.0, ended, False, info
 
     def render(self) -> Image | None:

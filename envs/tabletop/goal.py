@@ -19,6 +19,8 @@ from .spec import SceneSpec
 
 REACH_SCALE = 0.30
 """Distance at which approaching begins to count, metres."""
+HELD_STEPS = 3
+"""Steps in a row for which ``success`` must hold to count: passing over a pad is no success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
+from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError, ModelError, RoboRewardError
 from robo_reward.models.base import RewardModel
 from robo_reward.protocol.handshake import Beat, BeatReply
@@ -31,7 +31,7 @@ DECODERS = 2
 LOOK_S = 0.1
 
 
-class RewardNode:
+class RewardNode(Closing):
     """Serves one model at one address.
 
     Args:
@@ -226,14 +226,6 @@ class RewardNode:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _deliver(self, outcomes: Sequence[Outcome]) -> None:
         if self._door is not None:

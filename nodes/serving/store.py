@@ -57,7 +57,7 @@ class FrameStore:
             return False
         pixels = ref.shape[0] * ref.shape[1] * 3
         slot = Slot(
-            frame=self._load(ref, bytes(data) if isinstance(data, bytearray) else data, pixels),
+            frame=self._load(ref, data, pixels),
             size=pixels if ref.encoding == "rgb8" else pixels + len(data),
         )
         self.decoded += 1
@@ -80,7 +80,7 @@ class FrameStore:
         self._slots.move_to_end(frame_id)
         return slot.frame
 
-    def _load(self, ref: FrameRef, data: bytes | memoryview, pixels: int) -> Frame | Future[Frame]:
+    def _load(self, ref: FrameRef, data: Buffer, pixels: int) -> Frame | Future[Frame]:
         if pixels <= SMALL_BYTES:
             return restore(ref, data)
         check_frame(ref.shape, ref.encoding, data)

@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from robo_reward.client import RemoteSource
 from robo_reward.client.scene import ScenePublisher
+from robo_reward.closing import Closing
 from robo_reward.errors import (
     ConfigError,
     DeviceError,
@@ -55,7 +55,7 @@ class NodesConfig:
     scene_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class DemoNodes:
+class DemoNodes(Closing):
     """Camera node and reward node in processes of their own, and this process's ends of them.
 
     The states go to the camera node, its frames to the reward node, whose scores come back here:
@@ -145,15 +145,6 @@ class DemoNodes:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _last_error(self, name: str) -> str:
         self._stream.flush()

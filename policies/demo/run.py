@@ -17,7 +17,7 @@ from robo_reward.models import load_model
 
 from ..improve import improve, make_env, reward_env
 from ..learners import load_policy
-from ..observations import Encoder, Observes
+from ..observations import Encoder
 from ..presets import Preset
 from ..records import Improvement, IterationRow
 from .film import Film, Photographer, ScoreLog, film
@@ -44,7 +44,6 @@ class DemoOptions:
         preset: The recipe.
         model: Name, folder or hub id of the reward model.
         seed: Of demonstrations, networks and exploration.
-        observes: What the policy observes.
         quick: Whether the preset was made small, so that the numbers prove nothing.
         command: The command line that gives the same run again.
         environment: Machine and versions, for the report.
@@ -53,7 +52,6 @@ class DemoOptions:
     preset: Preset
     model: str = "compact"
     seed: int = 0
-    observes: Observes = "state"
     quick: bool = False
     command: str = ""
     environment: Mapping[str, object] = field(default_factory=dict)
@@ -165,7 +163,7 @@ class _Teller:
 
 
 def _encoder(options: DemoOptions) -> Encoder | None:
-    if options.observes != "features":
+    if options.preset.observes != "features":
         return None
     model: Any = load_model(options.model, device="cpu")
     encoder: Encoder = model.visual_features
@@ -176,7 +174,7 @@ def _learner_env(options: DemoOptions, nodes: DemoNodes, log: ScoreLog) -> Visua
     def look(*_: object) -> None:
         nodes.check()
 
-    bare = make_env(options.preset, observes=options.observes, encoder=_encoder(options))
+    bare = make_env(options.preset, encoder=_encoder(options))
     return reward_env(
         bare,
         nodes.source,
@@ -190,7 +188,7 @@ def _learner_env(options: DemoOptions, nodes: DemoNodes, log: ScoreLog) -> Visua
 
 
 def _learn(options: DemoOptions, env: VisualReward, told: _Teller, *, out: Path) -> Improvement:
-    bare = make_env(options.preset, observes=options.observes, encoder=_encoder(options))
+    bare = make_env(options.preset, encoder=_encoder(options))
     try:
         return improve(env, bare, options.preset, seed=options.seed, on_iteration=told, out=out)
     finally:
@@ -232,7 +230,7 @@ def _show(options: DemoOptions, ran: _Ran, *, out: Path) -> dict[str, Any]:
         "path": str(out),
         "task": shot.instruction,
         "seed": options.seed,
-        "observation": OBSERVED[options.observes],
+        "observation": OBSERVED[options.preset.observes],
         "reward_model": result.reward_model,
         "quick": options.quick,
         "before": result.before.as_dict(),
@@ -266,7 +264,7 @@ def _notes(options: DemoOptions, ran: _Ran) -> list[str]:
         "True success is the simulator's own check, holding for 3 steps in a row, in an "
         f"environment of its own; the same {result.after.episodes} scenes before and after. The "
         "learner never sees it.",
-        f"The policy observes: {OBSERVED[options.observes]}.",
+        f"The policy observes: {OBSERVED[options.preset.observes]}.",
         f"{options.preset.demos.episodes} demonstrations by a scripted expert, which knows the "
         "scene as a person who demonstrates does.",
         "One sentence; where things lie and where the arm starts vary. The reward model was "
@@ -274,7 +272,7 @@ def _notes(options: DemoOptions, ran: _Ran) -> list[str]:
         "One seed. More of them, between sparse-only and oracle reward, are what "
         "tests/benchmarks/rl_loop.py is for.",
     ]
-    if options.observes == "state":
+    if options.preset.observes == "state":
         notes[2] += " It knows where things are; a robot would have to find that out."
     if options.quick:
         notes.insert(0, "QUICK: too short to learn anything. It shows that all runs, no more.")

@@ -77,7 +77,6 @@ class Demo(Saving):
                 preset=recipe,
                 model=self.model,
                 seed=self.seed,
-                observes=self.observation,
                 quick=self.quick,
                 command=self._command(),
                 environment=environment(),
@@ -103,7 +102,7 @@ class Demo(Saving):
 
         if self.iterations < 0:
             raise ConfigError(f"--iterations must be >= 0, got {self.iterations}")
-        recipe = preset(self.task)
+        recipe = preset(self.task if self.observation == "state" else f"{self.task}-features")
         if self.quick:
             recipe = quick(recipe)
         return replace(recipe, iterations=self.iterations) if self.iterations else recipe

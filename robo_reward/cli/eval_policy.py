@@ -34,8 +34,8 @@ class EvalPolicy(Common):
     """Episodes of each seed."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the scenes."""
-    deterministic: bool = False
-    """Take the mean action instead of acting with the spread that the policy learned with."""
+    deterministic: bool = True
+    """Take the mean action, or draw one with the spread that the policy learned with."""
     device: str = "auto"
     """Where the encoder of a policy on features runs: auto, cpu, cuda or mps."""
 
@@ -98,8 +98,8 @@ class EvalPolicy(Common):
             encoder = getattr(
                 load_model(card["model"], device=self.device), "visual_features", None
             )
-        made = preset(card["preset"], env_id=card["env_id"], job=card["job"])
-        return make_env(made, observes=card["observes"], encoder=encoder)
+        trained = {key: card[key] for key in ("env_id", "job", "observes")}
+        return make_env(preset(card["preset"], **trained), encoder=encoder)
 
 
 def _find(path: Path) -> tuple[Path, dict[str, Any]]:

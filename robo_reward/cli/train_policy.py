@@ -41,8 +41,9 @@ class TrainPolicy(Saving):
     """Name, folder or hub id of the reward model."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
-    observes: Literal["state", "features"] = "state"
-    """What the policy sees: the simulator's state, or proprioception and features of --model."""
+    observes: Literal["state", "features"] | None = None
+    """What the policy sees: the simulator's state, or proprioception and features of --model;
+    as the preset says where not given."""
     done_owner: Literal["model", "env"] = "model"
     """Who ends episodes: the model, or the simulator (a bracket, no result)."""
     iterations: int | None = None
@@ -83,7 +84,7 @@ class TrainPolicy(Saving):
                     on_iteration=_teller(bar.update_to),
                     out=out.path,
                 )
-            metrics = {**result.as_dict(), "observes": self.observes, "path": str(out.path)}
+            metrics = {**result.as_dict(), "observes": preset.observes, "path": str(out.path)}
             out.write_json("metrics.json", metrics)
         return metrics
 
@@ -98,6 +99,7 @@ class TrainPolicy(Saving):
                 raise ConfigError(f"no environment {self.env!r}; {did_you_mean(self.env, ENV_IDS)}")
             changes |= {"env_id": self.env, "job": ""}
         changes |= {"algorithm": self.algo} if self.algo else {}
+        changes |= {"observes": self.observes} if self.observes else {}
         changes |= {"iterations": self.iterations} if self.iterations is not None else {}
         changes |= {"eval_episodes": self.eval_episodes} if self.eval_episodes is not None else {}
         made = preset(self.preset, **changes)
@@ -106,14 +108,13 @@ class TrainPolicy(Saving):
     def _environments(self, preset: Preset) -> tuple[Any, Any, Any]:
         from robo_reward.policies.improve import make_env, reward_env
 
-        source, model = self._source()
+        source, model = self._source(preset)
         encoder = getattr(model, "visual_features", None)
-        if self.observes == "features" and encoder is None:
+        if preset.observes == "features" and encoder is None:
             raise ConfigError(f"model {self.model!r} gives no visual features; --observes state")
-        bare = make_env(preset, observes=self.observes, encoder=encoder)
+        bare = make_env(preset, encoder=encoder)
         judged = make_env(
             preset,
-            observes=self.observes,
             encoder=encoder,
             render_mode="rgb_array",
             terminate_on_success=self.done_owner == "env",
@@ -121,11 +122,11 @@ class TrainPolicy(Saving):
         options = {"patience_s": self.timeout}
         return reward_env(judged, source, preset, **options), bare, source
 
-    def _source(self) -> tuple[Source, RewardModel | None]:
+    def _source(self, preset: Preset) -> tuple[Source, RewardModel | None]:
         from robo_reward.client import connect, local
 
         model = None
-        if self.node is None or self.observes == "features":
+        if self.node is None or preset.observes == "features":
             from robo_reward.models import load_model
 
             model = load_model(self.model, device=self.device)
@@ -140,7 +141,7 @@ class TrainPolicy(Saving):
             "algorithm": preset.algorithm,
             "env_id": preset.env_id,
             "job": preset.job,
-            "observes": self.observes,
+            "observes": preset.observes,
             "model": self.model,
         }
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from robo_reward.closing import Closing
 from robo_reward.query import Mark, Query
 from robo_reward.signals import Score
 
@@ -20,8 +21,6 @@ from .guarded import answer_each, asked
 from .source import ModelInfo
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from robo_reward.models.base import RewardModel
 
 
@@ -70,7 +69,7 @@ class LocalPending:
         ]
 
 
-class LocalSource:
+class LocalSource(Closing):
     """Asks a model in this process. ``submit`` returns at once; a worker thread runs the model.
 
     After a fork, or unpickled, it starts a worker of its own at the next question.
@@ -126,17 +125,6 @@ class LocalSource:
             self._inbox.put(None)
             self._worker.join(timeout=60.0)
         self.model.close()
-
-    def __enter__(self) -> LocalSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, object]:
         return {"model": self.model, "closed": self.closed}

@@ -11,8 +11,9 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError, PeerUnreachable, ProtocolMismatch
 from robo_reward.frames import Frame
 from robo_reward.protocol.handshake import Priority
@@ -23,13 +24,10 @@ from .asks import GRACE_S, Ask, RemotePending
 from .link import FATAL, Link, LinkConfig
 from .source import ModelInfo
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 JPEGS_KEPT = 256
 
 
-class RemoteSource:
+class RemoteSource(Closing):
     """Asks the reward node at an address. Opens its sockets at the first question.
 
     Questions are sent again, under the same name, when the node dies, restarts or is busy, for as
@@ -169,17 +167,6 @@ class RemoteSource:
         if self._finalizer is not None and self._pid == os.getpid():
             self._finalizer()
         self._link = None
-
-    def __enter__(self) -> RemoteSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}

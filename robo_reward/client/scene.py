@@ -12,19 +12,19 @@ its copy takes them by ``load_scene(config)`` and ``load_state(state)`` before `
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError, TransportError
 from robo_reward.protocol.stream import SceneItem, Tag
 from robo_reward.transport.clock import clock_name
 from robo_reward.transport.outlet import Limits, Outlet, Secure
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 QUEUE = 64
 
@@ -41,7 +41,7 @@ class SceneEnv(Protocol):
         ...
 
 
-class ScenePublisher:
+class ScenePublisher(Closing):
     """Binds an address and publishes the states of one or more environments; none is skipped.
 
     Args:
@@ -122,19 +122,6 @@ class ScenePublisher:
     def close(self) -> None:
         """Unbind and free the thread. May be called twice."""
         self._outlet.close()
-
-    def __enter__(self) -> Self:
-        """Return the publisher."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _publish(self, tag: Tag, state: NDArray[np.floating[Any]], config: bytes | None) -> int:
         values = np.ascontiguousarray(state, dtype="<f8")

@@ -12,15 +12,16 @@ Licence of code and weights: Apache-2.0.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.assets import ROOT
 from robo_reward.errors import MissingDependency, ModelNotFound, require
-from robo_reward.frames import Image
+from robo_reward.frames import Frame, Image
 from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.task import Task
@@ -96,13 +97,25 @@ class CompactModel(RewardModel):
                 f"{name!r} is neither a folder nor a model that the hub gave: {error}"
             ) from error
 
-    def visual_features(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Frozen features for a policy: the map pooled to 3 × 3 cells, ``(n, 9·width) float32``."""
+    def visual_features(self, frames: Iterable[Frame], task: Task) -> NDArray[np.float32]:
+        """Frozen features for a policy: where target, place and gripper of a task are seen.
+
+        The three pointers of the network as image coordinates in [-1, 1], (column, row) each; such
+        spatial features hold position, which pooled maps lose (Levine et al. 2016). A frame that
+        is scored too is encoded once.
+
+        Args:
+            frames: Of any camera and size.
+            task: What the pointers are asked about.
+
+        Returns:
+            ``(n, 6) float32``.
+        """
         torch = self._torch
         with torch.inference_mode():
-            maps = self.network.encoder(self._pixels(images))
-            pooled = torch.nn.functional.adaptive_avg_pool2d(maps, 3).flatten(1)
-        features: NDArray[np.float32] = pooled.cpu().numpy()
+            maps = torch.stack(self.encode(frames)).float()
+            where = self.network.where(maps, self._text(task.instruction)).flatten(1)
+        features: NDArray[np.float32] = where.cpu().numpy()
         return features
 
     def _pixels(self, images: Sequence[Image]) -> object:
@@ -122,7 +135,7 @@ class CompactModel(RewardModel):
                 features.extend(maps.half().unbind(0))
         return features
 
-    def _text(self, text: str) -> object:
+    def _text(self, text: str) -> Any:
         known = self._texts.get(text)
         if known is None:
             if len(self._texts) >= TEXT_CACHE:

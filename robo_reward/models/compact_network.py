@@ -205,14 +205,12 @@ class CompactNetwork(nn.Module, PyTorchModelHubMixin, library_name="robo-reward"
             A judgement of n·q rows, the instructions of a frame together.
         """
         frames, asked = text.shape[:2]
+        rows = frames * asked
         placed = maps + self.cell_places
-        keys = self.keys(placed).flatten(2)
-        queries = self.queries(text[:, :, : len(POINTERS)]).flatten(1, 2)
-        logits = torch.bmm(queries, keys) / keys.shape[1] ** 0.5
+        logits = self._point(placed, text)
         weights = logits.softmax(-1)
         at = torch.bmm(weights, placed.flatten(2).transpose(1, 2))
         where = torch.matmul(weights, self.grid)
-        rows = frames * asked
         at, where = at.reshape(rows, len(POINTERS), -1), where.reshape(rows, len(POINTERS), 2)
         apart = where[:, :1] - where[:, 1:]
         around = placed.mean((2, 3)).repeat_interleave(asked, 0)
@@ -225,6 +223,27 @@ class CompactNetwork(nn.Module, PyTorchModelHubMixin, library_name="robo-reward"
         return Judgement(
             joint, out[..., :-1], out[..., -1], logits.reshape(rows, len(POINTERS), -1)
         )
+
+    def where(self, maps: Tensor, text: Tensor) -> Tensor:
+        """Return where the pointers look, as (column, row) in [-1, 1].
+
+        Args:
+            maps: ``(n, map_width, s, s)`` from ``encoder``.
+            text: ``(4, text_width)`` from ``text``, one instruction for all.
+
+        Returns:
+            ``(n, 3, 2)``.
+        """
+        logits = self._point(maps + self.cell_places, text.expand(len(maps), 1, -1, -1))
+        where: Tensor = logits.softmax(-1) @ self.grid
+        return where
+
+    def _point(self, placed: Tensor, text: Tensor) -> Tensor:
+        """Logits over the cells, ``(n, q·3, cells)``."""
+        keys: Tensor = self.keys(placed).flatten(2)
+        queries = self.queries(text[:, :, : len(POINTERS)]).flatten(1, 2)
+        logits: Tensor = torch.bmm(queries, keys) / keys.shape[1] ** 0.5
+        return logits
 
     def order_logit(self, newest: Tensor, reference: Tensor) -> Tensor:
         """Logit that the newest frame is further than the reference, ``(n,)``; antisymmetric."""

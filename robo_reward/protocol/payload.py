@@ -20,6 +20,7 @@ from robo_reward.frames import Encoding, Frame, FrameHeader, content_hash
 from .envelope import MAX_PART_BYTES, MAX_PARTS, Buffer, Count, Hash, Name, Nanoseconds, Refusal
 
 MAX_SIDE = 4096
+HEADER_FIELDS = tuple(FrameHeader.__dataclass_fields__)
 MAX_PIXELS = 1920 * 1080
 # An all-black JPEG has 62 pixels per byte, one with tuned Huffman tables about 170; above this the
 # bytes cannot hold the picture that they claim.
@@ -120,25 +121,31 @@ def check_frame(shape: tuple[int, int, int], encoding: str, data: Buffer) -> Non
         raise Refusal("BAD_PAYLOAD", f"JPEG of {height}x{width} in {size} bytes is not plausible")
 
 
-def restore(ref: FrameRef, data: bytes | memoryview) -> Frame:
-    """Make the frame: bounds, content hash, then pixels.
+def checked(claim: msgspec.Struct, data: Buffer) -> Frame:
+    """Make a frame whose bytes are what its header says; nothing is decoded.
+
+    Args:
+        claim: A header that has the fields of ``FrameHeader``.
+        data: The bytes that came with it.
 
     Raises:
         Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``.
     """
-    check_frame(ref.shape, ref.encoding, data)
-    if content_hash(data, encoding=ref.encoding, shape=ref.shape) != ref.id:
-        raise Refusal("BAD_PAYLOAD", f"the bytes of frame {ref.id} have another content hash")
-    header = FrameHeader(
-        camera=ref.camera,
-        sequence=ref.sequence,
-        mono_ns=ref.mono_ns,
-        wall_ns=ref.wall_ns,
-        id=ref.id,
-        encoding=ref.encoding,
-        shape=ref.shape,
-    )
-    frame = Frame(header, data)
+    header = FrameHeader(**{name: getattr(claim, name) for name in HEADER_FIELDS})
+    check_frame(header.shape, header.encoding, data)
+    data = bytes(data) if isinstance(data, bytearray) else data
+    if content_hash(data, encoding=header.encoding, shape=header.shape) != header.id:
+        raise Refusal("BAD_PAYLOAD", f"the bytes of frame {header.id} have another content hash")
+    return Frame(header, data)
+
+
+def restore(ref: FrameRef, data: Buffer) -> Frame:
+    """Make a frame and decode it.
+
+    Raises:
+        Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``.
+    """
+    frame = checked(ref, data)
     try:
         pixels = frame.image
     except ConfigError as error:

@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from robo_reward.frames import Encoding, Frame, FrameHeader, content_hash
+from robo_reward.frames import Encoding, Frame
 from robo_reward.signals import Score
 
-from .envelope import Buffer, Codec, Count, Hash, Header, Name, Nanoseconds, Refusal, Session, Short
-from .payload import Side, check_frame
+from .envelope import Codec, Count, Hash, Header, Name, Nanoseconds, Session, Short
+from .payload import Side
 
 MAX_WINDOW = 4096
 
@@ -213,25 +213,3 @@ def frame_item(frame: Frame, *, clock: str, tag: Tag | None = None) -> FrameItem
         clock=clock,
         tag=tag,
     )
-
-
-def frame_of(item: FrameItem, data: Buffer) -> Frame:
-    """Make the frame that arrived, after its bytes were checked against its header.
-
-    Raises:
-        Refusal: ``TOO_LARGE`` or ``BAD_PAYLOAD``; nothing was decoded.
-    """
-    pixels = bytes(data) if isinstance(data, bytearray) else data
-    check_frame(item.shape, item.encoding, pixels)
-    if content_hash(pixels, encoding=item.encoding, shape=item.shape) != item.id:
-        raise Refusal("BAD_PAYLOAD", f"frame {item.sequence} is not what its hash says")
-    header = FrameHeader(
-        camera=item.camera,
-        sequence=item.sequence,
-        mono_ns=item.mono_ns,
-        wall_ns=item.wall_ns,
-        id=item.id,
-        encoding=item.encoding,
-        shape=item.shape,
-    )
-    return Frame(header, pixels)

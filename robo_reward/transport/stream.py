@@ -18,15 +18,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError
 from robo_reward.frames import Frame
 from robo_reward.protocol.envelope import Buffer, Refusal
+from robo_reward.protocol.payload import checked
 from robo_reward.protocol.stream import (
     ActionEvent,
     EndEvent,
@@ -38,7 +39,6 @@ from robo_reward.protocol.stream import (
     StartEvent,
     Tag,
     frame_item,
-    frame_of,
 )
 from robo_reward.signals import Score
 
@@ -47,7 +47,7 @@ from .inlet import Delivery, Inlet, StreamStats
 from .outlet import ConsumerStats, Limits, Outlet, Secure
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 MAX_ACTION_VALUES = 4096
 
@@ -89,27 +89,7 @@ class Arrival:
         return (self.age_ns + now - self.received_mono_ns) / 1e9
 
 
-class _Closing:
-    """``with`` closes."""
-
-    def close(self) -> None:
-        """Free sockets and threads. May be called twice."""
-
-    def __enter__(self) -> Self:
-        """Return the object itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-
-class FramePublisher(_Closing):
+class FramePublisher(Closing):
     """The camera's end: binds, and gives each consumer the newest frame when it asks.
 
     Args:
@@ -188,7 +168,7 @@ class FramePublisher(_Closing):
         self._outlet.close()
 
 
-class FrameSubscriber(_Closing):
+class FrameSubscriber(Closing):
     """A consumer's end of one camera: connects, reconnects, and never holds an old frame.
 
     With ``on_frame`` every arrival is handed over in this object's own thread, and the next frame
@@ -262,7 +242,7 @@ def _arrival(item: Delivery) -> Arrival:
     if not isinstance(header, FrameItem) or len(item.parts) != 1:
         raise Refusal("BAD_HEADER", "not a frame: is this the address of a camera?")
     return Arrival(
-        frame=frame_of(header, item.parts[0]),
+        frame=checked(header, item.parts[0]),
         tag=header.tag,
         dropped=header.dropped,
         clock=header.clock,
@@ -273,7 +253,7 @@ def _arrival(item: Delivery) -> Arrival:
     )
 
 
-class EventPublisher(_Closing):
+class EventPublisher(Closing):
     """A learner's or wrapper's account of its episodes, for recorders; no consumer misses any.
 
     Args:
@@ -380,7 +360,7 @@ class Happening:
     local_wall_ns: int
 
 
-class EventSubscriber(_Closing):
+class EventSubscriber(Closing):
     """A recorder's end of an ``EventPublisher``.
 
     Args:

@@ -9,7 +9,9 @@ Throughput: clients keep 16 questions open; the base is the model alone, called 
 Clients and node are processes of their own; base and node take turns, ``--rounds`` times, and
 latencies are those of all rounds, rates the median one. ``device-like`` is the pixel oracle with a
 cost of a + c·b that leaves the CPU idle; ``free`` is the oracle without any cost; every other name
-goes to ``load_model``. Base and node use the same number of threads (``OMP_NUM_THREADS``).
+goes to ``load_model``. At equal cores: the model alone may use them all, the node leaves one to its
+sockets as ``robo-reward serve`` does, and the clients run on the same ones. ``OMP_NUM_THREADS``
+sets both.
 """
 
 from __future__ import annotations
@@ -176,11 +178,12 @@ def in_process_throughput(model: RewardModel, args: argparse.Namespace) -> float
 
 
 def child_node(args: argparse.Namespace) -> None:
-    from robo_reward.nodes.serve import SWITCH_S, RewardNode
+    from robo_reward.nodes.serve import SWITCH_S, RewardNode, limit_threads
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     sys.setswitchinterval(SWITCH_S)
+    limit_threads()
     with RewardNode(lambda: make_model(args.model), address=args.address, max_batch=BATCH):
         while not stop.wait(0.5):
             pass

@@ -1,10 +1,10 @@
-"""The closed loop in a table: reward × observation × seed, with brackets.
+"""The closed loop in a table: preset (task and observation) × reward × seed, with brackets.
 
     python tests/benchmarks/rl_loop.py --resume --json
-    python tests/benchmarks/rl_loop.py --rewards model --observes state --seeds 0 1 --resume
+    python tests/benchmarks/rl_loop.py --presets pick-place --rewards model --seeds 5 6 --resume
 
 Every finished cell is one JSON below tests/benchmarks/results/rl_loop/; ``--resume`` skips those
-that are there. A cell is about six minutes of one core. Rewards:
+that are there. A cell is about six minutes of one core, with features twelve. Rewards:
 
 * ``sparse``: −1 until done and 0 at done, true done: the lower bracket;
 * ``oracle``: the simulator's stage-wise progress in the same shaper, true done: the upper bracket;
@@ -34,7 +34,7 @@ from robo_reward.client import Source, local
 from robo_reward.envs import VisualReward
 from robo_reward.models import load_model
 from robo_reward.policies.improve import improve, make_env, reward_env
-from robo_reward.policies.observations import Encoder, Observes
+from robo_reward.policies.observations import Encoder
 from robo_reward.policies.oracle import DEGRADED, oracle_camera, oracle_source
 from robo_reward.policies.presets import Preset, preset
 from robo_reward.policies.records import IterationRow
@@ -50,14 +50,13 @@ class Cell:
 
     preset: str
     reward: str
-    observes: Observes
     seed: int
     model: str = "compact"
     iterations: int | None = None
 
     def path(self, results: Path) -> Path:
         """Where its result stands."""
-        return results / self.preset / f"{self.reward}-{self.observes}-seed{self.seed}.json"
+        return results / self.preset / f"{self.reward}-seed{self.seed}.json"
 
 
 def recipe(cell: Cell) -> Preset:
@@ -79,21 +78,19 @@ def environments(
     """Return the learner's environment, the evaluator's, and what answers."""
     truth = cell.reward != "model"
     model = (
-        load_model(cell.model, device="cpu") if cell.observes == "features" or not truth else None
+        load_model(cell.model, device="cpu") if made.observes == "features" or not truth else None
     )
     encoder: Encoder | None = getattr(model, "visual_features", None)
-    bare = make_env(made, observes=cell.observes, encoder=encoder)
+    bare = make_env(made, encoder=encoder)
     options: dict[str, Any] = {"terminate_on_success": made.reward.done_owner == "env"}
     if not truth:
         assert model is not None
         source: Source = local(model)
-        judged = make_env(
-            made, observes=cell.observes, encoder=encoder, render_mode="rgb_array", **options
-        )
+        judged = make_env(made, encoder=encoder, render_mode="rgb_array", **options)
         return reward_env(judged, source, made), bare, source, encoder
     source = oracle_source()
     noise = DEGRADED if cell.reward == "degraded" else None
-    judged = make_env(made, observes=cell.observes, encoder=encoder, **options)
+    judged = make_env(made, encoder=encoder, **options)
     cameras = {"oracle": oracle_camera(noise, seed=cell.seed)}
     return reward_env(judged, source, made, cameras=cameras), bare, source, encoder
 
@@ -106,7 +103,7 @@ def play(cell: Cell, *, quiet: bool = False) -> dict[str, Any]:
     def tell(row: IterationRow) -> None:
         if not quiet:
             print(
-                f"{cell.reward} {cell.observes} seed {cell.seed}: iteration {row.iteration} "
+                f"{cell.preset} {cell.reward} seed {cell.seed}: iteration {row.iteration} "
                 f"model return {row.model_return:.1f} done {row.model_done_rate:.2f} "
                 f"true success {row.true_success:.2f} {row.seconds:.0f} s",
                 file=sys.stderr,
@@ -123,7 +120,7 @@ def play(cell: Cell, *, quiet: bool = False) -> dict[str, Any]:
     return {
         "preset": cell.preset,
         "reward": cell.reward,
-        "observes": cell.observes,
+        "observes": made.observes,
         "seed": cell.seed,
         **result.as_dict(),
         "cpu_seconds": time.process_time() - start,
@@ -151,18 +148,18 @@ def fill(cells: list[Cell], *, results: Path, resume: bool, quiet: bool = False)
 
 def summarise(found: list[Any]) -> list[dict[str, Any]]:
     """Return one row per preset, reward and observation: means and the worst seed."""
-    groups: dict[tuple[str, str, str], list[Any]] = {}
+    groups: dict[tuple[str, str], list[Any]] = {}
     for one in found:
-        groups.setdefault((one["preset"], one["reward"], one["observes"]), []).append(one)
+        groups.setdefault((one["preset"], one["reward"]), []).append(one)
     rows = []
-    for (name, reward, observes), runs in groups.items():
+    for (name, reward), runs in groups.items():
         gains = [run["success_after"] - run["success_before"] for run in runs]
         after = [run["success_after"] for run in runs]
         rows.append(
             {
                 "preset": name,
                 "reward": reward,
-                "observes": observes,
+                "observes": runs[0]["observes"],
                 "done_owner": runs[0]["done_owner"],
                 "seeds": len(runs),
                 "before_mean": sum(run["success_before"] for run in runs) / len(runs),
@@ -177,14 +174,11 @@ def summarise(found: list[Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--presets", nargs="+", default=["pick-place"])
+    parser.add_argument("--presets", nargs="+", default=["pick-place", "pick-place-features"])
     parser.add_argument(
         "--rewards", nargs="+", default=["model", "oracle", "sparse"], choices=REWARDS
     )
-    parser.add_argument(
-        "--observes", nargs="+", default=["state", "features"], choices=["state", "features"]
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[21, 22, 23])
     parser.add_argument("--model", default="compact")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -196,20 +190,18 @@ def main() -> None:
         Cell(
             preset=name,
             reward=reward,
-            observes=observes,
             seed=seed,
             model=args.model,
             iterations=args.iterations,
         )
         for name in args.presets
-        for observes in args.observes
         for reward in args.rewards
         for seed in args.seeds
     ]
     rows = summarise(fill(cells, results=args.results, resume=args.resume))
     for row in rows:
         print(
-            f"{row['preset']:<12} {row['reward']:<9} {row['observes']:<9} seeds {row['seeds']}  "
+            f"{row['preset']:<20} {row['reward']:<9} seeds {row['seeds']}  "
             f"before {row['before_mean']:.2f}  after {row['after_mean']:.2f} "
             f"(worst {row['after_worst']:.2f}, worst gain {row['gain_worst']:+.2f})"
         )

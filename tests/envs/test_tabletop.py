@@ -12,6 +12,9 @@ from gymnasium.utils.env_checker import check_env
 
 import robo_reward.envs as suite
 from robo_reward.envs import ENV_IDS, TabletopEnv
+from robo_reward.envs.experts.expert import PlanFollower
+from robo_reward.envs.experts.plan import Aim, plan_for
+from robo_reward.envs.tabletop.goal import HELD_STEPS
 from robo_reward.envs.tabletop.instructions import HELD_OUT_WORDINGS, WORDINGS, every_wording
 from robo_reward.envs.tabletop.randomise import (
     SEEN_AZIMUTHS,
@@ -149,6 +152,24 @@ def test_goals_of_a_scene_are_told_apart_by_their_sentences() -> None:
         spec, _ = sample_scene(family, rng=rng)
         said = [(goal.family, every_wording(goal, spec)[0]) for goal in all_goals(spec)]
         assert len(set(said)) == len(said)
+
+
+def test_the_simulator_ends_an_episode_when_success_has_lasted() -> None:
+    env = TabletopEnv("press_button", looks=False, terminate_on_success=True)
+    rng = np.random.default_rng(3)
+    env.reset(seed=3)
+    expert = PlanFollower(plan_for(Aim(spec=env.spec_of_scene, goal=env.goal)), rng=rng)
+    held = []
+    for _ in range(60):
+        _, _, ended, _, info = env.step(expert.act(env.facts()).astype(np.float32))
+        held.append(info["success"])
+        if ended:
+            break
+    assert ended
+    assert held[-HELD_STEPS:] == [True] * HELD_STEPS
+    assert not any(held[:-HELD_STEPS])
+    env.reset()
+    assert not env.step(np.zeros(4, np.float32))[2]
 
 
 def test_a_scene_can_be_set(env: TabletopEnv) -> None:

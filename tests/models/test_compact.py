@@ -134,10 +134,17 @@ def test_case_and_spaces_do_not_matter(model: CompactModel) -> None:
 
 
 def test_features_for_policies(model: CompactModel) -> None:
-    images = [frame.image for frame in frames(3)]
-    features = model.visual_features(images)
-    assert features.shape == (3, 9 * model.network.config.map_width)
-    np.testing.assert_allclose(features[1], model.visual_features(images[1:2])[0], atol=1e-4)
+    seen = frames(3)
+    features = model.visual_features(seen, TASK)
+    assert features.shape == (3, 6)
+    assert np.abs(features).max() <= 1.0
+    alone = model.visual_features(seen[1:2], TASK)[0]
+    np.testing.assert_allclose(features[1], alone, atol=1e-4)
+    other = model.visual_features(seen[1:2], OTHER)[0]
+    assert np.abs(other - alone).max() > 1e-4
+    encoded = model.encoded_frames
+    model.score([query(seen[1])])
+    assert model.encoded_frames == encoded
 
 
 def test_a_folder_without_weights_says_how_to_get_them(tmp_path: Path) -> None:

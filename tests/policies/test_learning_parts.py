@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from stable_baselines3.sac.policies import SACPolicy
 
 import robo_reward.envs  # noqa: F401 - registers the suite
+from robo_reward.envs.tabletop.goal import HELD_STEPS
 from robo_reward.errors import ConfigError
+from robo_reward.frames import Frame
 from robo_reward.policies.bc import CloneConfig, clone, mean_action
 from robo_reward.policies.critics import StackedPolicy
 from robo_reward.policies.demos import DemoConfig, record
@@ -22,9 +24,10 @@ from robo_reward.policies.episodes import Episode, EpisodeBuffer, EpisodeBuilder
 from robo_reward.policies.observations import FrozenFeatures, make_options, observe
 from robo_reward.policies.one_goal import JOBS, Job, OneGoal
 from robo_reward.policies.oracle import oracle_camera
-from robo_reward.policies.rollout import HELD_STEPS, evaluate, wilson
+from robo_reward.policies.rollout import evaluate, wilson
 from robo_reward.policies.sac import GuidedSAC
 from robo_reward.policies.scaling import StandardFeatures, fit_scaling
+from robo_reward.task import Task
 
 OBSERVATIONS = gym.spaces.Box(-10, 10, (3,), np.float32)
 ACTIONS = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -191,7 +194,6 @@ def test_guided_sac_learns_to_walk() -> None:
     env = Corridor()
     model = learner(
         env,
-        iterations=6,
         episodes=4,
         updates=80,
         gamma=0.9,
@@ -274,8 +276,11 @@ def test_wilson_interval() -> None:
 
 
 def test_features_follow_the_picture() -> None:
-    def mean_colour(images: Sequence[Any]) -> NDArray[np.float32]:
-        return np.stack([np.asarray(one, np.float32).mean((0, 1)) / 255 for one in images])
+    def mean_colour(frames: Sequence[Frame], task: Task) -> NDArray[np.float32]:
+        asked.append(task.instruction)
+        return np.stack([np.asarray(one.image, np.float32).mean((0, 1)) / 255 for one in frames])
+
+    asked: list[str] = []
 
     bare = gym.make("robo_reward/PickPlace-v0", looks=False, renderer="rays", image_size=32,
                     **make_options("features"))  # fmt: skip
@@ -285,7 +290,16 @@ def test_features_follow_the_picture() -> None:
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     picture = env.render()
-    assert observation[8:] == pytest.approx(mean_colour([picture])[0])
+    told = env.unwrapped.instruction  # type: ignore[attr-defined]
+    assert asked[-1] == told != ""
+    assert isinstance(picture, np.ndarray)
+    seen = mean_colour([Frame.of(picture)], Task(instruction=told))[0]
+    assert observation[8:] == pytest.approx(seen)
+    # The reward is read from the very picture that the policy saw.
+    assert picture is env.render()
+    assert env.step(np.ones(4, np.float32))[0][8:] == pytest.approx(
+        mean_colour([Frame.of(env.render())], Task(instruction=told))[0]
+    )
     env.close()
     with pytest.raises(ConfigError, match="needs an encoder"):
         observe(bare, "features")

@@ -26,7 +26,7 @@ def bench() -> ModuleType:
 
 def test_a_cell_runs_once(bench: ModuleType, tmp_path: Path) -> None:
     cells = [
-        bench.Cell(preset="quick", reward=reward, observes="state", seed=0, iterations=1)
+        bench.Cell(preset="quick", reward=reward, seed=0, iterations=1)
         for reward in ("sparse", "degraded")
     ]
     found = bench.fill(cells, results=tmp_path, resume=True, quiet=True)
@@ -45,9 +45,7 @@ def test_a_cell_runs_once(bench: ModuleType, tmp_path: Path) -> None:
 
 def test_brackets_differ_only_in_the_reward(bench: ModuleType) -> None:
     made = {
-        reward: bench.recipe(
-            bench.Cell(preset="pick-place", reward=reward, observes="state", seed=0)
-        )
+        reward: bench.recipe(bench.Cell(preset="pick-place", reward=reward, seed=0))
         for reward in bench.REWARDS
     }
     assert made["model"] == made["degraded"]

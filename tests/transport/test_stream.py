@@ -18,7 +18,8 @@ import zmq
 from robo_reward.errors import ConfigError, DeviceError, PeerUnreachable
 from robo_reward.frames import Frame
 from robo_reward.protocol.envelope import MAGIC, Refusal
-from robo_reward.protocol.stream import ITEMS, Tag, frame_item, frame_of
+from robo_reward.protocol.payload import checked
+from robo_reward.protocol.stream import ITEMS, Tag, frame_item
 from robo_reward.signals import Identity, Score, Signals
 from robo_reward.transport.clock import OffsetEstimator, clock_name
 from robo_reward.transport.outlet import Limits
@@ -276,7 +277,7 @@ def test_noise_does_not_stop_a_source(publisher: FramePublisher) -> None:
 def test_a_frame_is_checked_before_it_is_decoded() -> None:
     frame = Frame.of(np.zeros((64, 64, 3), np.uint8), jpeg_quality=90)
     item = frame_item(frame, clock=clock_name())
-    assert frame_of(item, frame.data).id == frame.id
+    assert checked(item, frame.data).id == frame.id
     bomb = msgspec.structs.replace(item, shape=(1080, 1920, 3))
     for wrong, data in (
         (bomb, frame.data),
@@ -286,7 +287,7 @@ def test_a_frame_is_checked_before_it_is_decoded() -> None:
         (msgspec.structs.replace(item, encoding="rgb8"), frame.data),
     ):
         with pytest.raises(Refusal):
-            frame_of(wrong, data)
+            checked(wrong, data)
 
 
 def test_items_skip_unknown_fields_and_refuse_wrong_types() -> None:
