@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.sac.policies import SACPolicy
 from torch.nn import functional
 
+from .critics import StackedPolicy
 from .episodes import Episode
 
 
@@ -51,6 +52,8 @@ def clone(
         optimizer.step()
         losses.append(loss.item())
     policy.set_training_mode(False)
+    if isinstance(policy, StackedPolicy):
+        policy.average(1.0)
     return float(np.mean(losses[-max(1, config.updates // 10) :]))
 
 

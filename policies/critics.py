@@ -1,12 +1,13 @@
-"""A SAC policy whose critics are one stack of matrices: an ensemble at the price of one network.
+"""A SAC policy with an averaged actor, and with critics that are one stack of matrices.
 
-On one CPU core most of an update is the overhead of small operations; batched matrix products and
-layer normalisation (which keeps values bounded off the data, Ball et al. 2023) take two critics
-through the work of one.
+Stacked, an ensemble has the price of one network: on one CPU core most of an update is the overhead
+of small operations. Batched matrix products and layer normalisation (which keeps values bounded off
+the data, Ball et al. 2023) take two critics through the work of one.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from typing import Any
@@ -15,7 +16,8 @@ import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
 
@@ -61,11 +63,17 @@ class StackedCritic(ContinuousCritic):
 
 
 class StackedPolicy(SACPolicy):
-    """``MlpPolicy`` of SAC with stacked critics and a fixed spread of the actions.
+    """``MlpPolicy`` of SAC with stacked critics, a fixed spread and an averaged actor.
+
+    What explores is the actor itself with its spread; ``predict(deterministic=True)`` is the mean
+    action of the average of its weights over the last updates. An actor swings from one update to
+    the next, and nothing here may choose the moment at which it is good.
 
     Args:
         action_std: Standard deviation of the actions before squashing.
     """
+
+    mean_actor: Actor
 
     critic: StackedCritic
     critic_target: StackedCritic
@@ -80,6 +88,17 @@ class StackedPolicy(SACPolicy):
             spread.weight.zero_()
             spread.bias.fill_(math.log(action_std))
         spread.requires_grad_(False)
+        self.mean_actor = copy.deepcopy(self.actor).requires_grad_(False)
+
+    def average(self, share: float) -> None:
+        """Move the averaged actor towards the actor by a share of the way, (0, 1]."""
+        polyak_update(self.actor.parameters(), self.mean_actor.parameters(), share)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        chosen: th.Tensor = (self.mean_actor if deterministic else self.actor)(
+            observation, deterministic
+        )
+        return chosen
 
     def make_critic(
         self, features_extractor: BaseFeaturesExtractor | None = None

@@ -71,6 +71,7 @@ def _make_sac(env: gym.Env[Any, Any], preset: Preset, seed: int) -> Learner:
         clone_weight=config.clone_weight,
         clone_always=config.clone_always,
         actor_delay=config.actor_delay,
+        average=config.average,
         reward_scale=config.reward_scale,
         n_steps=config.n_steps,
         learning_rate=config.learning_rate,

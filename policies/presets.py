@@ -29,6 +29,7 @@ class SacConfig:
         clone_weight: Weight of the cloning term.
         clone_always: Share of the cloning term that the Q-filter does not touch.
         actor_delay: Updates in which the actor only clones.
+        average: Share of the actor that goes into its average at every update.
         reward_scale: Factor on rewards inside the updates.
         n_steps: Steps of a return.
     """
@@ -40,6 +41,7 @@ class SacConfig:
     clone_weight: float = 0.3
     clone_always: float = 1.0
     actor_delay: int = 2000
+    average: float = 5e-4
     reward_scale: float = 0.03
     n_steps: int = 3
 
@@ -146,9 +148,9 @@ _PUSH = replace(_PICK_PLACE, env_id="robo_reward/Push-v0", job="push-red-cube-to
 
 PRESETS: dict[str, Preset] = {
     "pick-place": _PICK_PLACE,
-    "pick-place-features": replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=12)),
+    "pick-place-features": replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=10)),
     "push": _PUSH,
-    "push-features": replace(_PUSH, observes="features", demos=DemoConfig(episodes=12)),
+    "push-features": replace(_PUSH, observes="features", demos=DemoConfig(episodes=10)),
     "pick-place-ppo": replace(_PICK_PLACE, algorithm="ppo"),
     "quick": replace(
         _PICK_PLACE,

@@ -8,7 +8,8 @@ What differs from SAC (Haarnoja et al. 2018), each a few lines below ``train``:
 * a cloning term on that half where the critic agrees that the guide's action is better, as in
   Nair et al. 2018 (the Q-filter);
 * the spread of the actions is fixed and there is no entropy bonus: both start a clone's grasp over;
-* the actor only clones until the critic knows something (``actor_delay`` updates).
+* the actor only clones until the critic knows something (``actor_delay`` updates);
+* the policy that is evaluated has the average of the actor's weights over the last updates.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class GuidedSAC(SAC):
         clone_weight: Weight of the cloning term.
         clone_always: Share of the cloning term that the Q-filter does not touch, [0, 1].
         actor_delay: Updates in which the actor only clones.
+        average: Share of the actor that goes into its average at every update, see
+            ``StackedPolicy``.
         reward_scale: Factor on the rewards inside the updates, to keep values near 1.
         guide_size: Transitions that the guide buffer holds; the oldest go first.
         n_steps: Steps of a return, see ``EpisodeBuffer``.
@@ -65,6 +68,7 @@ class GuidedSAC(SAC):
         clone_weight: float = 1.0,
         clone_always: float = 0.0,
         actor_delay: int = 0,
+        average: float = 1.0,
         reward_scale: float = 1.0,
         guide_size: int = 30_000,
         n_steps: int = 3,
@@ -76,6 +80,7 @@ class GuidedSAC(SAC):
         self.clone_weight = clone_weight
         self.clone_always = clone_always
         self.actor_delay = actor_delay
+        self.average = average
         self.reward_scale = reward_scale
         self.guide_size = guide_size
         self._builder: EpisodeBuilder | None = None
@@ -137,6 +142,7 @@ class GuidedSAC(SAC):
         losses = self._update_critic(_join(online, guide))
         losses |= self._update_actor(online, guide)
         polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+        self.policy.average(self.average)
         return losses
 
     def _update_critic(self, batch: ReplayBufferSamples) -> dict[str, th.Tensor]:

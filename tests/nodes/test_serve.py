@@ -339,7 +339,8 @@ def test_draining_answers_what_is_open() -> None:
     with node, connect(node.address, deadline_s=WAIT_S) as source:
         pending = source.submit([query(0)])
         assert model.entered.wait(WAIT_S)
-        closer = threading.Thread(target=node.drain)
+        # A busy machine may take longer over the next lines than draining would wait by itself.
+        closer = threading.Thread(target=node.drain, kwargs={"timeout_s": WAIT_S})
         closer.start()
         until(lambda: node.state is State.DRAINING)
         late = source.submit([query(1)], deadline_s=0.3)

@@ -82,7 +82,7 @@ def test_scaling_reaches_every_network_and_is_saved() -> None:
     policy = policy_of()
     fit_scaling(policy, seen)
     parts = [m for m in policy.modules() if isinstance(m, StandardFeatures)]
-    assert len(parts) == 3
+    assert len(parts) == 4
     scaled = parts[0](torch.as_tensor(seen))
     assert torch.allclose(scaled.mean(0), torch.zeros(3), atol=0.05)
     assert scaled[:, :2].std(0) == pytest.approx([1.0, 1.0], abs=0.05)
@@ -92,6 +92,23 @@ def test_scaling_reaches_every_network_and_is_saved() -> None:
     assert fresh.predict(observation, deterministic=True)[0] == pytest.approx(
         policy.predict(observation, deterministic=True)[0]
     )
+
+
+def test_the_mean_action_is_that_of_the_averaged_actor() -> None:
+    policy = policy_of()
+    actor: Any = policy.actor
+    averaged: Any = policy.mean_actor
+    observation = np.ones(3, np.float32)
+    before, _ = policy.predict(observation, deterministic=True)
+    with torch.no_grad():
+        actor.mu.bias.add_(1.0)
+    assert policy.predict(observation, deterministic=True)[0] == pytest.approx(before)
+    policy.average(0.5)
+    assert torch.allclose(actor.mu.bias - averaged.mu.bias, torch.full((2,), 0.5))
+    policy.average(1.0)
+    assert (policy.predict(observation, deterministic=True)[0] > before).all()
+    learned = {id(one) for group in actor.optimizer.param_groups for one in group["params"]}
+    assert not learned & {id(one) for one in averaged.parameters()}
 
 
 def test_stacked_critics_are_independent() -> None:
