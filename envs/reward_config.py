@@ -27,7 +27,8 @@ class RewardConfig:
             the query before. ``deferred``: the same without waiting, up to ``max_in_flight``.
         done_owner: Whose word ends an episode as a success.
         shaping: How signals become a reward.
-        gate: When the model's ``done`` counts; used where the model owns done.
+        gate: When the model's ``done`` counts; used where the model owns done. ``None`` takes the
+            operating point of the model's calibration, and ``GateConfig()`` where it has none.
         stride: Every how many steps the model is asked, and at the end of every episode.
         on_missing: ``wait``: an outage is waited out for ``patience_s``, then ``RewardLost``;
             ``raise``: the first score that is missing raises; ``nan``: no waiting.
@@ -48,7 +49,7 @@ class RewardConfig:
     mode: Mode = "sync"
     done_owner: DoneOwner = "model"
     shaping: ShapingConfig = field(default_factory=ShapingConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
+    gate: GateConfig | None = None
     stride: int = 1
     on_missing: OnMissing = "wait"
     patience_s: float = 60.0

@@ -74,7 +74,7 @@ class RewardSession:
 
     def begin(self, env: int, moment: Moment, *, task: Task) -> int:
         """Start an episode at the state after a reset; returns its number."""
-        self.desk.info(goal=task.goal is not None)
+        info = self.desk.info(goal=task.goal is not None)
         old = self._episodes[env]
         if old is not None and not old.end:
             self._queues[env].append(Entry(episode=old, kind="stop", step=old.step))
@@ -84,7 +84,7 @@ class RewardSession:
             number=self._numbers[env],
             task=task,
             shaping=self.shaper.begin(task=task.instruction),
-            gate=DoneGate(self.config.gate),
+            gate=DoneGate(self.config.gate or info.gate(task.instruction)),
         )
         self._episodes[env] = episode
         self._remember(episode, moment)

@@ -38,6 +38,8 @@ class ServeParameters(NodeParameters):
 
     model: str = "compact"
     """Name of the model, a folder with config.json, or a hub id."""
+    calibration: str = ""
+    """File of robo-reward calibrate for this model."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or mps."""
     bind: str = DEFAULT_ADDRESS
@@ -139,7 +141,11 @@ class ServeNode(Node):
         from robo_reward.models.registry import load_model
 
         limit_threads(self.parameters.threads)
-        return load_model(self.parameters.model, device=self.parameters.device)
+        return load_model(
+            self.parameters.model,
+            device=self.parameters.device,
+            calibration=self.parameters.calibration or None,
+        )
 
 
 def camera_topics(pairs: Sequence[str]) -> dict[str, str]:

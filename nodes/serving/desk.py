@@ -214,6 +214,7 @@ class Desk:
                 signals=self.info.signals,
                 max_views=self.info.max_views,
                 goal_image=self.info.goal_image,
+                gates=dict(self.info.gates),
             ),
         )
 

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from robo_reward.errors import ConfigError
@@ -39,6 +40,8 @@ class EvalReward(Saving):
 
     model: tuple[str, ...] = ("compact",)
     """Names, folders or hub ids of the models, side by side; not used with --node."""
+    calibration: Path | None = None
+    """File of robo-reward calibrate; done is then calibrated and the gate stands where it says."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
     suite: str = "tabletop"
@@ -144,7 +147,7 @@ class EvalReward(Saving):
             raise ConfigError("--model needs at least one name")
         models = {}
         for name in dict.fromkeys(self.model):
-            models[name] = load_model(name, device=self.device)
+            models[name] = load_model(name, device=self.device, calibration=self.calibration)
             stack.callback(models[name].close)
         return models
 
@@ -154,6 +157,7 @@ class EvalReward(Saving):
             "split": self.split,
             "families_asked": list(self.families),
             "seed": self.seed,
+            "calibration_file": str(self.calibration) if self.calibration else None,
             "renderer": self.renderer,
             "mismatches": self.mismatches,
             "resamples": self.resamples,
@@ -164,6 +168,7 @@ class EvalReward(Saving):
         words = ["robo-reward", "eval-reward", *source]
         words += ["--suite", self.suite, "--split", self.split, "--episodes", str(self.episodes)]
         words += ["--seed", str(self.seed), "--renderer", self.renderer]
+        words += ["--calibration", str(self.calibration)] if self.calibration else []
         words += ["--families", *self.families] if self.families else []
         return shlex.join(words)
 

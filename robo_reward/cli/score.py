@@ -57,6 +57,8 @@ class Score(Common):
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
     every: int = 1
     """Score each n-th frame only."""
+    calibration: Path | None = None
+    """File of robo-reward calibrate for --model."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or mps."""
     timeout: float = 60.0
@@ -131,7 +133,7 @@ class Score(Common):
         from robo_reward.client import local
         from robo_reward.models import load_model
 
-        return local(load_model(self.model, device=self.device))
+        return local(load_model(self.model, device=self.device, calibration=self.calibration))
 
     def _score(
         self, source: Source, task: Task, frames: Iterator[VideoFrame]
@@ -140,7 +142,7 @@ class Score(Common):
         from robo_reward.query import Query
         from robo_reward.shaping import DoneGate
 
-        gate = DoneGate()
+        gate = DoneGate(source.info().gate(task.instruction))
         before: tuple[Frame, ...] = ()
         step = 0
         while batch := list(itertools.islice(frames, BATCH)):

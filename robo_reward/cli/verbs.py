@@ -21,6 +21,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "TrainReward",
         "record the suite and train the compact reward model",
     ),
+    "calibrate": (
+        "robo_reward.cli.calibrate",
+        "Calibrate",
+        "make done a probability, and choose where the gate stands",
+    ),
     "train-policy": (
         "robo_reward.cli.train_policy",
         "TrainPolicy",

@@ -195,4 +195,5 @@ def describe(model: RewardModel) -> ModelInfo:
         signals=model.capabilities.signals,
         max_views=model.capabilities.max_views,
         goal_image=model.capabilities.goal_image,
+        gates={} if model.calibration is None else model.calibration.gates(),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from robo_reward.gate_config import GateConfig
 from robo_reward.query import Mark, Query
 from robo_reward.signals import Score
 
@@ -21,6 +22,8 @@ class ModelInfo:
         signals: Names of the signals it gives.
         max_views: Number of cameras that one query may hold.
         goal_image: Whether ``Task.goal`` is read.
+        gates: Operating points of the calibration by instruction, ``""`` for all others; empty
+            where there is none.
     """
 
     model: str
@@ -29,6 +32,11 @@ class ModelInfo:
     signals: tuple[str, ...]
     max_views: int
     goal_image: bool
+    gates: Mapping[str, GateConfig] = field(default_factory=dict)
+
+    def gate(self, instruction: str) -> GateConfig | None:
+        """Return the calibrated operating point for an instruction, ``None`` without one."""
+        return self.gates.get(instruction, self.gates.get(""))
 
 
 class Pending(Protocol):

@@ -1,6 +1,7 @@
 """Open-loop evaluation of reward models: metrics, harness, suites, report."""
 
-from .bootstrap import Estimate
+from robo_reward.report.bootstrap import Estimate
+
 from .harness import EpisodeResult, EvalResult, ModelResult, evaluate
 from .scoring import EpisodeScores, EvalOptions
 from .summary import HEADLINE, METRICS, Metric

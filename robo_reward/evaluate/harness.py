@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from robo_reward.client.source import Source
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError, RewardLost
+from robo_reward.gate_config import GateConfig
 from robo_reward.models.base import RewardModel
+from robo_reward.report.bootstrap import Estimate, Table, estimate, take
+from robo_reward.shaping.outcome import fire_frame
 
-from .bootstrap import Estimate, Table, estimate, take
-from .gate import fire_frame
 from .scoring import Asker, EpisodeScores, EvalOptions, score_episode, strip_places
 from .summary import METRICS, Metric, episode_row, stack
 
@@ -66,6 +67,7 @@ class ModelResult:
         name: Name it was asked by.
         model: Model name and weight hash.
         calibration: Id of its calibration.
+        gate: Operating point where an instruction has none of its own.
         overall: Metric → figure over all episodes.
         families: Task family → the same.
         kinds: Kind of episode → plain means, which say where it fails.
@@ -77,6 +79,7 @@ class ModelResult:
     name: str
     model: str
     calibration: str
+    gate: GateConfig
     overall: dict[str, Estimate]
     families: dict[str, dict[str, Estimate]]
     kinds: dict[str, dict[str, float]]
@@ -97,6 +100,7 @@ class ModelResult:
             "counts": self.counts,
             "model": self.model,
             "calibration": self.calibration,
+            "gate": asdict(self.gate),
         }
 
 
@@ -184,7 +188,7 @@ class _Run:
         self.frames += len(episode)
         family = str(episode.meta.get("family", "all"))
         group = self.groups.setdefault(family, len(self.groups))
-        fired = fire_frame(scores.forward.done, gate=self.options.gate)
+        fired = fire_frame(scores.forward.done, gate=self.asker.gate(episode.instruction))
         self.rows.append(episode_row(episode, scores, fired=fired, group=float(group)))
         self.results.append(_keep(episode, scores, family=family, fired=fired))
 
@@ -195,6 +199,7 @@ class _Run:
             name=self.name,
             model=self.asker.model_id,
             calibration=self.asker.calibration_id,
+            gate=self.asker.gate(""),
             overall=_figures(table, METRICS, self.options),
             families={
                 family: _figures(take(table, table["group"] == group), METRICS, self.options)

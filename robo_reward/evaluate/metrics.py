@@ -8,18 +8,14 @@ gives NaN. ``summary`` turns per-episode values into the tables.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .ranks import Floats, pearson, roc_auc, spearman
+from .ranks import pearson, roc_auc, spearman
 
 DEAD_BAND = 0.05
 """True changes of progress smaller than this are neither rising nor falling."""
-
-BINS = 15
-"""Bins of equal width of the reliability diagram and the calibration error."""
 
 
 def voc(predicted: ArrayLike) -> float:
@@ -174,109 +170,3 @@ def f1(true_positive: float, false_positive: float, false_negative: float) -> fl
     """2TP / (2TP + FP + FN); NaN where there is no truth and no claim."""
     total = 2 * true_positive + false_positive + false_negative
     return 2 * true_positive / total if total else math.nan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateOutcome:
-    """What the done gate made of one episode.
-
-    Attributes:
-        fired: Frame at which the gate first decided "done", or ``None``.
-        true_done: The goal held in that frame (``False`` where the gate never fired).
-        false_done: The gate ended an episode whose goal did not hold.
-        missed: The goal held at the end and the gate never fired.
-        steps: Frames that were played until the gate fired, or all of them.
-        delay: Frames between the first true done and the decision; NaN unless ``true_done``.
-    """
-
-    fired: int | None
-    true_done: bool
-    false_done: bool
-    missed: bool
-    steps: int
-    delay: float
-
-
-def gate_outcome(fired: int | None, truth: ArrayLike) -> GateOutcome:
-    """Judge one decision of the gate against the truth of every frame.
-
-    The first decision ends the episode, as it would in RL; what comes later does not count. A
-    decision is right where the goal holds in *that* frame, even if it is undone later.
-
-    Args:
-        fired: Frame at which the gate first decided "done", or ``None``. It may lie beyond the
-            last frame (votes and dwell after the recording ended): the last frame is then meant.
-        truth: ``(T,) bool`` whether the goal holds in each frame.
-    """
-    done = np.asarray(truth, bool)
-    if fired is None:
-        return GateOutcome(
-            fired=None,
-            true_done=False,
-            false_done=False,
-            missed=bool(done[-1]),
-            steps=len(done),
-            delay=math.nan,
-        )
-    right = bool(done[min(fired, len(done) - 1)])
-    delay = float(fired - int(np.argmax(done))) if right else math.nan
-    return GateOutcome(
-        fired=fired,
-        true_done=right,
-        false_done=not right,
-        missed=False,
-        steps=min(fired, len(done) - 1) + 1,
-        delay=delay,
-    )
-
-
-def done_precision(outcomes: tuple[float, float, float]) -> float:
-    """Share of the gate's decisions that were right; NaN where it never fired.
-
-    Args:
-        outcomes: Numbers of true dones, false dones and missed dones.
-    """
-    true, false, _ = outcomes
-    return true / (true + false) if true + false else math.nan
-
-
-def done_recall(outcomes: tuple[float, float, float]) -> float:
-    """True dones over true dones and missed ones; NaN where the goal was never reached.
-
-    A false done in an episode that would have succeeded later ends it: it counts as false, not as
-    missed, for nobody can say what would have come.
-    """
-    true, _, missed = outcomes
-    return true / (true + missed) if true + missed else math.nan
-
-
-def reliability(probability: ArrayLike, truth: ArrayLike, *, bins: int = BINS) -> Floats:
-    """Return the counts behind a reliability diagram.
-
-    Bins have equal width over [0, 1], closed on the right (the first one on both sides), as in
-    Guo et al., arXiv 1706.04599. NaN probabilities are left out.
-
-    Args:
-        probability: ``(n,)`` predicted ``done``.
-        truth: ``(n,)`` whether the goal held.
-        bins: Number of bins.
-
-    Returns:
-        ``(bins, 3) float64``: frames, sum of probabilities, sum of truths.
-    """
-    p, y = np.asarray(probability, np.float64), np.asarray(truth, np.float64)
-    keep = np.isfinite(p) & np.isfinite(y)
-    p, y = p[keep], y[keep]
-    place = np.clip(np.ceil(p * bins).astype(int) - 1, 0, bins - 1)
-    sums = [np.bincount(place, weights=w, minlength=bins) for w in (np.ones_like(p), p, y)]
-    return np.stack(sums, axis=1)
-
-
-def ece(counts: Floats) -> float:
-    """Expected calibration error: mean over frames of |mean probability - share of truths|.
-
-    Args:
-        counts: ``(bins, 3)`` from ``reliability``; empty bins add nothing, no frames give NaN.
-    """
-    total = counts[:, 0].sum()
-    return float(np.abs(counts[:, 1] - counts[:, 2]).sum() / total) if total else math.nan

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robo_reward.report.bootstrap import Estimate
 from robo_reward.report.charts import (
     Curves,
     confusion,
@@ -32,7 +33,6 @@ from robo_reward.report.html_page import (
 )
 from robo_reward.report.palette import MODELS
 
-from .bootstrap import Estimate
 from .harness import EpisodeResult, EvalResult, ModelResult
 from .ranks import roc_curve
 from .summary import HEADLINE, METRICS
@@ -158,12 +158,12 @@ def _diagrams(result: EvalResult) -> Section:
             caption="all frames; a calibrated model lies on the dashed line; area: frames",
         ),
     ]
-    gate = result.options.gate
-    caption = (
-        f"enter {gate.enter:g}, leave {gate.leave:g}, {gate.votes} of {gate.window} votes, "
-        f"dwell {gate.dwell}; a decision is right if the goal holds in its frame"
-    )
     for name, model in models.items():
+        gate = model.gate
+        caption = (
+            f"enter {gate.enter:g}, leave {gate.leave:g}, {gate.votes} of {gate.window} votes, "
+            f"dwell {gate.dwell}; a decision is right if the goal holds in its frame"
+        )
         title = "The gate's decisions" + (f" · {name}" if len(models) > 1 else "")
         items.append(figure(_confusion(model), title=title, caption=caption))
     names = dict(zip(MODELS, models, strict=False)) if len(models) > 1 else {}

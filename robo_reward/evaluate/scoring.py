@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from robo_reward.client.local import describe
 from robo_reward.client.source import Source
+from robo_reward.datasets.clips import Views, clip_queries, episode_views
 from robo_reward.datasets.episode import Episode
-from robo_reward.errors import DatasetError, did_you_mean
-from robo_reward.frames import Frame
 from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.shaping import GateConfig
 from robo_reward.signals import RANGES, SIGNALS, Score
 from robo_reward.task import Task
-
-Views = tuple[Frame, ...]
 
 STRIP = 8
 """Frames of a film strip, and those that are asked about with a false instruction."""
@@ -38,7 +36,7 @@ class EvalOptions:
         pairs: Pairs of frames for the direction metrics, each an eighth of the episode apart.
         resamples: Bootstrap resamples over episodes.
         seed: Seed of the bootstrap.
-        gate: Operating point of the done gate.
+        gate: Operating point of the done gate; ``None`` takes that of the model's calibration.
         timeout_s: How long a source may take for one batch, seconds.
 
     Raises:
@@ -52,7 +50,7 @@ class EvalOptions:
     pairs: int = 16
     resamples: int = 1000
     seed: int = 0
-    gate: GateConfig = field(default_factory=GateConfig)
+    gate: GateConfig | None = None
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -134,6 +132,13 @@ class Asker:
             return self.model.calibration_id
         return self.model.info().calibration
 
+    def gate(self, instruction: str) -> GateConfig:
+        """Operating point for an instruction: that of the options, of the model, or the default."""
+        if self.options.gate is not None:
+            return self.options.gate
+        info = describe(self.model) if isinstance(self.model, RewardModel) else self.model.info()
+        return info.gate(instruction) or GateConfig()
+
     def ask(self, queries: Sequence[Query]) -> ScoreArrays:
         """Return one row per query, clipped to the signals' ranges; NaN where there is no score."""
         size = self.options.batch_size
@@ -178,20 +183,21 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
         number: Index of the episode, which makes the episode numbers of its clips unique.
     """
     before, asked = asker.missing.copy(), asker.queries
-    views = _views(asker, episode)
+    views = episode_views(episode, asker.options.cameras, limit=asker.max_views)
     clips = 100 * number
     task = Task(instruction=episode.instruction)
     starts, ends = pair_places(len(views), count=asker.options.pairs)
     places = np.arange(len(views)) if asker.history else strip_places(len(views))
     texts = false_instructions(episode)[: asker.options.mismatches]
+    back = views[::-1] if asker.options.reverse else []
     passes = {
-        "forward": _clip(views, task, clip=clips),
-        "backward": _clip(views[::-1], task, clip=clips + 1) if asker.options.reverse else [],
+        "forward": clip_queries(views, task, clip=clips),
+        "backward": clip_queries(back, task, clip=clips + 1),
         "pairs": _pairs(views, task, ends, starts, clip=clips + 2),
         "swapped": _pairs(views, task, starts, ends, clip=clips + 3),
     }
     for index, text in enumerate(texts):
-        clip = _clip(views, Task(instruction=text), clip=clips + 10 + index)
+        clip = clip_queries(views, Task(instruction=text), clip=clips + 10 + index)
         passes[f"wrong {text}"] = [clip[place] for place in places]
     found = asker.ask_all(passes)
     return EpisodeScores(
@@ -231,33 +237,6 @@ def pair_places(frames: int, *, count: int) -> tuple[NDArray[np.int64], NDArray[
         return np.empty(0, np.int64), np.empty(0, np.int64)
     starts = strip_places(frames - gap, count=count)
     return starts, starts + gap
-
-
-def _views(asker: Asker, episode: Episode) -> list[Views]:
-    names = asker.options.cameras or tuple(episode.images)[: asker.max_views]
-    absent = [name for name in names if name not in episode.images]
-    if absent:
-        raise DatasetError(
-            f"episode {episode.id} has no camera {absent[0]!r}; "
-            f"{did_you_mean(absent[0], episode.images)}"
-        )
-    return [
-        tuple(Frame.of(episode.images[name][t], camera=name, sequence=t) for name in names)
-        for t in range(len(episode))
-    ]
-
-
-def _clip(views: Sequence[Views], task: Task, *, clip: int) -> list[Query]:
-    return [
-        Query(
-            task=task,
-            newest=views[step],
-            reference=views[step - 1] if step else (),
-            episode=clip,
-            step=step,
-        )
-        for step in range(len(views))
-    ]
 
 
 def _pairs(

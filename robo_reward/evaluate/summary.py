@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.datasets.episode import Episode
+from robo_reward.report.bootstrap import Statistic, Table
+from robo_reward.shaping.outcome import done_precision, done_recall, gate_outcome
+from robo_reward.shaping.reliability import BINS, ece, reliability
 
 from . import metrics
-from .bootstrap import Statistic, Table
 from .ranks import Floats, is_constant, kendall_tau_a, tau_a_ceiling
 from .scoring import EpisodeScores
 
@@ -102,14 +104,14 @@ def _against_truth(episode: Episode, scores: EpisodeScores) -> dict[str, object]
 def _gate(episode: Episode, scores: EpisodeScores, fired: int | None) -> dict[str, object]:
     truth, done = episode.done, scores.forward.done
     if truth is None:
-        empty = np.zeros((metrics.BINS, 3))
+        empty = np.zeros((BINS, 3))
         return {"gate": np.zeros(4), "delay": math.nan, "reliability": empty, "fired": math.nan}
-    outcome = metrics.gate_outcome(fired, truth)
+    outcome = gate_outcome(fired, truth)
     counts = (outcome.true_done, outcome.false_done, outcome.missed, outcome.steps)
     return {
         "gate": np.array(counts, np.float64),
         "delay": outcome.delay,
-        "reliability": metrics.reliability(done, truth),
+        "reliability": reliability(done, truth),
         "fired": float(outcome.fired is not None),
     }
 
@@ -180,11 +182,11 @@ def _trend_macro(table: Table) -> float:
 
 
 def _precision(table: Table) -> float:
-    return metrics.done_precision(tuple(table["gate"].sum(axis=0)[:3]))
+    return done_precision(tuple(table["gate"].sum(axis=0)[:3]))
 
 
 def _recall(table: Table) -> float:
-    return metrics.done_recall(tuple(table["gate"].sum(axis=0)[:3]))
+    return done_recall(tuple(table["gate"].sum(axis=0)[:3]))
 
 
 def _false_done(table: Table) -> float:
@@ -193,7 +195,7 @@ def _false_done(table: Table) -> float:
 
 
 def _ece(table: Table) -> float:
-    return metrics.ece(table["reliability"].sum(axis=0))
+    return ece(table["reliability"].sum(axis=0))
 
 
 def _groups(table: Table) -> list[NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from robo_reward.frames import Frame, Image
 from robo_reward.query import Query
 from robo_reward.signals import RANGES, SIGNALS, Identity, Score, Signals
 from robo_reward.task import Task
+
+from .calibration import Calibration
 
 Feature = Any
 """What a model keeps of one frame: opaque to everyone but the model."""
@@ -116,7 +118,6 @@ class RewardModel(ABC):
         version: Hash of the weights; with the name it makes ``model_id``.
         capabilities: What it can do.
         prompt_id: Hash of the prompt or of the text pre-processing.
-        calibration_id: Id of the calibration, ``"none"`` without one.
         cache_frames: How many encoded frames are kept.
     """
 
@@ -127,16 +128,26 @@ class RewardModel(ABC):
         version: str,
         capabilities: Capabilities,
         prompt_id: str = "",
-        calibration_id: str = "none",
         cache_frames: int = 4096,
     ) -> None:
         self.name = name
         self.model_id = f"{name}@{version}"
         self.capabilities = capabilities
         self.prompt_id = prompt_id
-        self.calibration_id = calibration_id
+        self.calibration: Calibration | None = None
+        self.calibration_id = "none"
         self.encoded_frames = 0
         self.cache = FeatureCache(capacity=cache_frames)
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Let every ``done`` from now on be the calibrated one.
+
+        Raises:
+            ConfigError: The calibration was fitted on another model or prompt.
+        """
+        calibration.check(model=self.model_id, prompt=self.prompt_id)
+        self.calibration = calibration
+        self.calibration_id = calibration.id  # hashed once, named in every score
 
     @abstractmethod
     def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
@@ -207,7 +218,10 @@ class RewardModel(ABC):
                 raise ModelError(f"{self.name}: {signal} is {values.shape}, want {len(queries)}")
             if not np.isfinite(values).all():
                 raise ModelError(f"{self.name}: {signal} is not finite")
-        return arrays
+        if self.calibration is None:
+            return arrays
+        texts = [query.task.text for query in queries]
+        return replace(arrays, done=self.calibration.apply(arrays.done, texts))
 
     def value(self, frames: Sequence[Frame], task: Task) -> float:
         """Return the progress of a clip: that of its newest frame (RoboValue's ``value``)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from robo_reward.errors import ModelNotFound, did_you_mean
 from robo_reward.models.base import RewardModel
+from robo_reward.models.calibration import Calibration
 
 GROUP = "robo_reward.models"
 
@@ -26,17 +27,30 @@ def known_models() -> dict[str, str]:
     return {**found, **BUILT_IN}
 
 
-def load_model(name: str, *, device: str = "auto", **options: Any) -> RewardModel:
+def load_model(
+    name: str, *, device: str = "auto", calibration: Path | str | None = None, **options: Any
+) -> RewardModel:
     """Load a reward model.
 
     Args:
         name: Name in the table, a folder with ``config.json``, or a hub id.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        calibration: File that ``robo-reward calibrate`` wrote for this model.
         **options: Passed to the model's factory.
 
     Raises:
         ModelNotFound: Nothing has this name; the message says what there is.
+        DatasetError: The calibration cannot be read.
+        ConfigError: The calibration is for another model.
     """
+    fitted = None if calibration is None else Calibration.load(calibration)
+    model = _load(name, device=device, **options)
+    if fitted is not None:
+        model.calibrate(fitted)
+    return model
+
+
+def _load(name: str, *, device: str, **options: Any) -> RewardModel:
     table = known_models()
     if name in table:
         return _factory(table[name])(device=device, **options)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from robo_reward.gate_config import GateConfig
+
 from .envelope import MAJOR, MINOR, OLDEST_MINOR, Count, Header, Name, Nanoseconds, Session, Short
 
 Minor = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -49,6 +51,8 @@ class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
         signals: Names of the signals that the model gives.
         max_views: Number of cameras that one query may hold.
         goal_image: Whether ``Task.goal`` is read.
+        gates: Operating points of the calibration by instruction, ``""`` for all others; empty
+            where there is none.
         software: Version of the package.
     """
 
@@ -63,6 +67,9 @@ class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
     signals: tuple[Name, ...]
     max_views: Annotated[int, msgspec.Meta(ge=1, le=64)]
     goal_image: bool
+    gates: Annotated[dict[str, GateConfig], msgspec.Meta(max_length=128)] = msgspec.field(
+        default_factory=dict
+    )
     software: Short = ""
 
 

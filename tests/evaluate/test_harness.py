@@ -13,13 +13,13 @@ from robo_reward.client.source import ModelInfo
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError
 from robo_reward.evaluate import METRICS, EvalOptions, EvalResult, evaluate
-from robo_reward.evaluate.bootstrap import estimate
-from robo_reward.evaluate.gate import fire_frame
 from robo_reward.evaluate.scoring import pair_places, strip_places
 from robo_reward.models.base import RewardModel
 from robo_reward.models.oracle_pixels import OraclePixels
 from robo_reward.query import Query
+from robo_reward.report.bootstrap import estimate
 from robo_reward.shaping import GateConfig
+from robo_reward.shaping.outcome import fire_frame
 from robo_reward.signals import SIGNALS, Score
 
 from .episodes import Clock, Listener, painted, ramp

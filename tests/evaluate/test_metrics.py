@@ -11,6 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from robo_reward.evaluate import metrics, ranks
+from robo_reward.shaping import outcome, reliability
 
 RNG = np.random.default_rng(7)
 NAN = math.nan
@@ -146,30 +147,30 @@ def test_trend_zero_delta_is_a_miss_of_both() -> None:
 def test_gate_outcome(
     fired: int | None, truth: list[int], want: tuple[bool, bool, bool, int, float]
 ) -> None:
-    out = metrics.gate_outcome(fired, np.array(truth, bool))
+    out = outcome.gate_outcome(fired, np.array(truth, bool))
     assert (out.true_done, out.false_done, out.missed, out.steps) == want[:4]
     assert out.delay == pytest.approx(want[4], nan_ok=True)
 
 
 def test_done_precision_and_recall() -> None:
-    assert metrics.done_precision((8, 2, 4)) == pytest.approx(0.8)
-    assert metrics.done_recall((8, 2, 4)) == pytest.approx(8 / 12)
-    assert math.isnan(metrics.done_precision((0, 0, 3)))
-    assert math.isnan(metrics.done_recall((0, 3, 0)))
+    assert outcome.done_precision((8, 2, 4)) == pytest.approx(0.8)
+    assert outcome.done_recall((8, 2, 4)) == pytest.approx(8 / 12)
+    assert math.isnan(outcome.done_precision((0, 0, 3)))
+    assert math.isnan(outcome.done_recall((0, 3, 0)))
 
 
 def test_reliability_agrees_with_scikit_learn() -> None:
     probability = RNG.random(2000)
     truth = RNG.random(2000) < probability**2
-    counts = metrics.reliability(probability, truth, bins=10)
+    counts = reliability.reliability(probability, truth, bins=10)
     share, confidence = calibration_curve(truth, probability, n_bins=10)
     assert counts[:, 2] / counts[:, 0] == pytest.approx(share)
     assert counts[:, 1] / counts[:, 0] == pytest.approx(confidence)
     weights = counts[:, 0] / counts[:, 0].sum()
-    assert metrics.ece(counts) == pytest.approx(float(weights @ np.abs(share - confidence)))
+    assert reliability.ece(counts) == pytest.approx(float(weights @ np.abs(share - confidence)))
 
 
 def test_reliability_edges_and_nan() -> None:
-    counts = metrics.reliability([0.0, 1.0, 0.5, NAN], [0, 1, 1, 1], bins=2)
+    counts = reliability.reliability([0.0, 1.0, 0.5, NAN], [0, 1, 1, 1], bins=2)
     assert counts.tolist() == [[2, 0.5, 1], [1, 1, 1]]
-    assert math.isnan(metrics.ece(np.zeros((2, 3))))
+    assert math.isnan(reliability.ece(np.zeros((2, 3))))

@@ -1,0 +1,59 @@
+"""An episode as the queries that would be asked while it is played."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robo_reward.errors import DatasetError, did_you_mean
+from robo_reward.frames import Frame
+from robo_reward.query import Query
+from robo_reward.task import Task
+
+from .episode import Episode
+
+Views = tuple[Frame, ...]
+"""One frame per camera, of one instant."""
+
+
+def episode_views(episode: Episode, cameras: Sequence[str] = (), *, limit: int = 1) -> list[Views]:
+    """Make the frames of an episode, once for all that is asked about it.
+
+    Args:
+        episode: The recording; nothing of its truth goes into the frames.
+        cameras: Which, in order; the first ``limit`` ones when empty.
+        limit: Number of cameras that one query may hold.
+
+    Raises:
+        DatasetError: The episode lacks a camera.
+    """
+    names = tuple(cameras) or tuple(episode.images)[:limit]
+    absent = [name for name in names if name not in episode.images]
+    if absent:
+        raise DatasetError(
+            f"episode {episode.id} has no camera {absent[0]!r}; "
+            f"{did_you_mean(absent[0], episode.images)}"
+        )
+    return [
+        tuple(Frame.of(episode.images[name][t], camera=name, sequence=t) for name in names)
+        for t in range(len(episode))
+    ]
+
+
+def clip_queries(views: Sequence[Views], task: Task, *, clip: int) -> list[Query]:
+    """Ask about every instant against the one before it.
+
+    Args:
+        views: The instants in the order in which they are played.
+        task: What the robot was asked to do.
+        clip: Episode number that the queries name.
+    """
+    return [
+        Query(
+            task=task,
+            newest=views[step],
+            reference=views[step - 1] if step else (),
+            episode=clip,
+            step=step,
+        )
+        for step in range(len(views))
+    ]
