@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import PassiveEnvChecker
 
+from robo_reward.client.source import ModelInfo
 from robo_reward.envs.cameras import OBSERVATION
 from robo_reward.envs.reward_config import RewardConfig
 from robo_reward.envs.reward_wrapper import VisualReward
@@ -120,6 +122,22 @@ def test_model_s_done_ends_the_episode_through_the_gate() -> None:
     assert (rows[-1][1], rows[-1][2]) == (True, False)
     assert rows[-1][3]["episode_end"] == "done:model"
     assert rows[-1][3]["reward_episodes"][0].total == -5.0
+
+
+class Calibrated(PixelSource):
+    """A source whose model has operating points of its own."""
+
+    def info(self) -> ModelInfo:
+        gates = {"": QUICK_GATE, INSTRUCTION: GateConfig(votes=2, window=2, dwell=1)}
+        return replace(super().info(), gates=gates)
+
+
+def test_the_calibrated_operating_point_is_used_unless_another_is_set() -> None:
+    world = PixelEnv(done_at=3, horizon=20)
+    assert len(play(wrap(world, Calibrated()))) == 4  # that of its own instruction
+    other = wrap(world, Calibrated(), instruction="something else")
+    assert len(play(other)) == 3
+    assert len(play(wrap(world, Calibrated(), gate=GateConfig()))) == 6
 
 
 def test_veto_keeps_the_episode_going() -> None:
