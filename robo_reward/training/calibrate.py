@@ -21,6 +21,7 @@ from robo_reward.models.calibration import (
     Interval,
     TaskCalibration,
     log_odds,
+    sigmoid,
 )
 from robo_reward.report.bootstrap import Estimate, Table, estimate
 from robo_reward.shaping.outcome import done_precision, done_recall, fire_frame, gate_outcome
@@ -30,7 +31,9 @@ from robo_reward.task import Task
 Method = Literal["auto", "sigmoid", "isotonic"]
 LEAST = 10
 """Episodes of each outcome below which a fit would be a guess."""
-THRESHOLDS = 99
+THRESHOLDS = 120
+LOWEST = -3.0
+"""Log-odds of the lowest threshold that is tried: 0.05."""
 FOLDS = 5
 
 
@@ -310,8 +313,9 @@ def operating_point(
     """
     mapped = [curve(one.done).astype(np.float64) for one in played]
     seen = np.concatenate(mapped)
-    seen = seen[np.isfinite(seen) & (seen > 0.0)]
-    levels = np.unique(np.quantile(seen, np.linspace(0.0, 1.0, THRESHOLDS)).clip(1e-3, 1.0))
+    top = float(log_odds(np.nanmax(seen, keepdims=True))[0])
+    # Even in log-odds: where it matters, between sure and very sure, probabilities lie close.
+    levels = np.minimum(sigmoid(np.linspace(LOWEST, max(top, LOWEST), THRESHOLDS)), np.nanmax(seen))
     best: tuple[float, float, Table] | None = None
     closest = (0.0, 0.0)
     for enter in levels:
