@@ -74,7 +74,6 @@ class StackedPolicy(SACPolicy):
     """
 
     mean_actor: Actor
-
     critic: StackedCritic
     critic_target: StackedCritic
 

@@ -93,9 +93,10 @@ def run_demo(options: DemoOptions, *, out: Path, on_progress: Progress) -> dict[
     with contextlib.closing(photographer), DemoNodes(nodes, log=out / "nodes.log") as running:
         on_progress(0, "base policy: demonstrations, cloning, evaluation")
         log = ScoreLog()
-        with contextlib.closing(_learner_env(options, running, log)) as env:
+        encoder = _encoder(options)
+        with contextlib.closing(_learner_env(options, encoder, running, log)) as env:
             told = _Teller(env, running, on_progress, total=options.preset.iterations)
-            result = _learn(options, env, told, out=out)
+            result = _learn(options, encoder, env, told, out=out)
             on_progress(len(result.rows), "filming the final policy")
             shot = film(
                 load_policy(str(result.policy_after), options.preset.algorithm),
@@ -170,11 +171,13 @@ def _encoder(options: DemoOptions) -> Encoder | None:
     return encoder
 
 
-def _learner_env(options: DemoOptions, nodes: DemoNodes, log: ScoreLog) -> VisualReward:
+def _learner_env(
+    options: DemoOptions, encoder: Encoder | None, nodes: DemoNodes, log: ScoreLog
+) -> VisualReward:
     def look(*_: object) -> None:
         nodes.check()
 
-    bare = make_env(options.preset, encoder=_encoder(options))
+    bare = make_env(options.preset, encoder=encoder)
     return reward_env(
         bare,
         nodes.source,
@@ -187,8 +190,15 @@ def _learner_env(options: DemoOptions, nodes: DemoNodes, log: ScoreLog) -> Visua
     )
 
 
-def _learn(options: DemoOptions, env: VisualReward, told: _Teller, *, out: Path) -> Improvement:
-    bare = make_env(options.preset, encoder=_encoder(options))
+def _learn(
+    options: DemoOptions,
+    encoder: Encoder | None,
+    env: VisualReward,
+    told: _Teller,
+    *,
+    out: Path,
+) -> Improvement:
+    bare = make_env(options.preset, encoder=encoder)
     try:
         return improve(env, bare, options.preset, seed=options.seed, on_iteration=told, out=out)
     finally:

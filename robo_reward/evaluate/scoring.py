@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.client.local import describe
-from robo_reward.client.source import Source
+from robo_reward.client.source import ModelInfo, Source
 from robo_reward.datasets.clips import Views, clip_queries, episode_views
 from robo_reward.datasets.episode import Episode
 from robo_reward.models.base import RewardModel, ScoreArrays
@@ -109,16 +109,12 @@ class Asker:
     @property
     def max_views(self) -> int:
         """Number of cameras that one query may hold."""
-        if isinstance(self.model, RewardModel):
-            return self.model.capabilities.max_views
-        return self.model.info().max_views
+        return self._info().max_views
 
     @property
     def model_id(self) -> str:
         """Model name and weight hash."""
-        if isinstance(self.model, RewardModel):
-            return self.model.model_id
-        return self.model.info().model
+        return self._info().model
 
     @property
     def history(self) -> bool:
@@ -128,16 +124,14 @@ class Asker:
     @property
     def calibration_id(self) -> str:
         """Id of the calibration that the model answers with."""
-        if isinstance(self.model, RewardModel):
-            return self.model.calibration_id
-        return self.model.info().calibration
+        return self._info().calibration
 
     def gate(self, instruction: str) -> GateConfig:
         """Operating point for an instruction: that of the options, of the model, or the default."""
-        if self.options.gate is not None:
-            return self.options.gate
-        info = describe(self.model) if isinstance(self.model, RewardModel) else self.model.info()
-        return info.gate(instruction) or GateConfig()
+        return self.options.gate or self._info().gate(instruction) or GateConfig()
+
+    def _info(self) -> ModelInfo:
+        return describe(self.model) if isinstance(self.model, RewardModel) else self.model.info()
 
     def ask(self, queries: Sequence[Query]) -> ScoreArrays:
         """Return one row per query, clipped to the signals' ranges; NaN where there is no score."""

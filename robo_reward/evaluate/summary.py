@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from robo_reward.datasets.episode import Episode
 from robo_reward.report.bootstrap import Statistic, Table
-from robo_reward.shaping.outcome import done_precision, done_recall, gate_outcome
+from robo_reward.shaping.outcome import (
+    gate_false_dones,
+    gate_outcome,
+    gate_precision,
+    gate_recall,
+)
 from robo_reward.shaping.reliability import BINS, ece, reliability
 
 from . import metrics
@@ -107,9 +112,8 @@ def _gate(episode: Episode, scores: EpisodeScores, fired: int | None) -> dict[st
         empty = np.zeros((BINS, 3))
         return {"gate": np.zeros(4), "delay": math.nan, "reliability": empty, "fired": math.nan}
     outcome = gate_outcome(fired, truth)
-    counts = (outcome.true_done, outcome.false_done, outcome.missed, outcome.steps)
     return {
-        "gate": np.array(counts, np.float64),
+        "gate": outcome.counts,
         "delay": outcome.delay,
         "reliability": reliability(done, truth),
         "fired": float(outcome.fired is not None),
@@ -179,19 +183,6 @@ def _trend(first: int) -> Statistic:
 
 def _trend_macro(table: Table) -> float:
     return (_trend(0)(table) + _trend(3)(table)) / 2
-
-
-def _precision(table: Table) -> float:
-    return done_precision(tuple(table["gate"].sum(axis=0)[:3]))
-
-
-def _recall(table: Table) -> float:
-    return done_recall(tuple(table["gate"].sum(axis=0)[:3]))
-
-
-def _false_done(table: Table) -> float:
-    _, false, _, steps = table["gate"].sum(axis=0)
-    return _ratio(1000.0 * false, steps)
 
 
 def _ece(table: Table) -> float:
@@ -357,21 +348,21 @@ METRICS: tuple[Metric, ...] = (
         title="Done precision",
         better="higher",
         definition="decisions of the gate that were right in their frame",
-        compute=_precision,
+        compute=gate_precision,
     ),
     Metric(
         name="done_recall",
         title="Done recall",
         better="higher",
         definition="true dones over true and missed ones",
-        compute=_recall,
+        compute=gate_recall,
     ),
     Metric(
         name="false_done_per_1000",
         title="False dones / 1,000 steps",
         better="lower",
         definition="episodes ended wrongly, per 1,000 frames played",
-        compute=_false_done,
+        compute=gate_false_dones,
     ),
     Metric(
         name="done_delay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ class GateOutcome:
     missed: bool
     steps: int
     delay: float
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """True, false and missed dones and steps, ``(4,)``: rows that add up over episodes."""
+        return np.array([self.true_done, self.false_done, self.missed, self.steps], np.float64)
 
 
 def gate_outcome(fired: int | None, truth: ArrayLike) -> GateOutcome:
@@ -107,3 +113,19 @@ def done_recall(outcomes: tuple[float, float, float]) -> float:
     """
     true, _, missed = outcomes
     return true / (true + missed) if true + missed else math.nan
+
+
+def gate_precision(table: Mapping[str, NDArray[np.float64]]) -> float:
+    """Precision over a table whose column ``gate`` holds ``GateOutcome.counts``, ``(n, 4)``."""
+    return done_precision(tuple(table["gate"].sum(axis=0)[:3]))
+
+
+def gate_recall(table: Mapping[str, NDArray[np.float64]]) -> float:
+    """Recall over such a table."""
+    return done_recall(tuple(table["gate"].sum(axis=0)[:3]))
+
+
+def gate_false_dones(table: Mapping[str, NDArray[np.float64]]) -> float:
+    """Episodes ended wrongly per 1,000 frames played, over such a table; NaN without frames."""
+    _, false, _, steps = table["gate"].sum(axis=0)
+    return float(1000.0 * false / steps) if steps else math.nan

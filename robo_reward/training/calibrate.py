@@ -24,7 +24,13 @@ from robo_reward.models.calibration import (
     sigmoid,
 )
 from robo_reward.report.bootstrap import Estimate, Table, estimate
-from robo_reward.shaping.outcome import done_precision, done_recall, fire_frame, gate_outcome
+from robo_reward.shaping.outcome import (
+    fire_frame,
+    gate_false_dones,
+    gate_outcome,
+    gate_precision,
+    gate_recall,
+)
 from robo_reward.shaping.reliability import ece, reliability
 from robo_reward.task import Task
 
@@ -321,7 +327,7 @@ def operating_point(
     for enter in levels:
         gate = options.gate(float(enter))
         table = _table(played, mapped, gate)
-        precision, recall = _precision(table), _recall(table)
+        precision, recall = gate_precision(table), gate_recall(table)
         if math.isnan(precision) or math.isnan(recall):
             continue
         closest = max(closest, (precision, recall))
@@ -335,7 +341,7 @@ def operating_point(
         )
     figures = estimate(
         best[2],
-        {"precision": _precision, "recall": _recall, "false": _false},
+        {"precision": gate_precision, "recall": gate_recall, "false": gate_false_dones},
         resamples=options.resamples,
         seed=options.seed,
     )
@@ -349,22 +355,8 @@ def _table(
     for one, done in zip(played, mapped, strict=True):
         # Where nobody knows, a decision is not held against the gate: the goal was near.
         truth = np.where(np.isnan(one.truth), 1.0, one.truth) == 1.0
-        outcome = gate_outcome(fire_frame(done, gate=gate), truth)
-        rows.append((outcome.true_done, outcome.false_done, outcome.missed, outcome.steps))
-    return {"gate": np.array(rows, np.float64)}
-
-
-def _precision(table: Table) -> float:
-    return done_precision(tuple(table["gate"].sum(axis=0)[:3]))
-
-
-def _recall(table: Table) -> float:
-    return done_recall(tuple(table["gate"].sum(axis=0)[:3]))
-
-
-def _false(table: Table) -> float:
-    _, false, _, steps = table["gate"].sum(axis=0)
-    return float(1000.0 * false / steps)
+        rows.append(gate_outcome(fire_frame(done, gate=gate), truth).counts)
+    return {"gate": np.stack(rows)}
 
 
 def _interval(figure: Estimate, *, most: float = 1.0) -> Interval:

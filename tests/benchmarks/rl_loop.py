@@ -72,9 +72,7 @@ def recipe(cell: Cell) -> Preset:
     return made
 
 
-def environments(
-    cell: Cell, made: Preset
-) -> tuple[VisualReward, gym.Env[Any, Any], Source, Encoder | None]:
+def environments(cell: Cell, made: Preset) -> tuple[VisualReward, gym.Env[Any, Any], Source]:
     """Return the learner's environment, the evaluator's, and what answers."""
     truth = cell.reward != "model"
     model = (
@@ -87,18 +85,18 @@ def environments(
         assert model is not None
         source: Source = local(model)
         judged = make_env(made, encoder=encoder, render_mode="rgb_array", **options)
-        return reward_env(judged, source, made), bare, source, encoder
+        return reward_env(judged, source, made), bare, source
     source = oracle_source()
     noise = DEGRADED if cell.reward == "degraded" else None
     judged = make_env(made, encoder=encoder, **options)
     cameras = {"oracle": oracle_camera(noise, seed=cell.seed)}
-    return reward_env(judged, source, made, cameras=cameras), bare, source, encoder
+    return reward_env(judged, source, made, cameras=cameras), bare, source
 
 
 def play(cell: Cell, *, quiet: bool = False) -> dict[str, Any]:
     """Run one cell and return what is kept of it."""
     made = recipe(cell)
-    learner_env, bare_env, source, _ = environments(cell, made)
+    learner_env, bare_env, source = environments(cell, made)
 
     def tell(row: IterationRow) -> None:
         if not quiet:
