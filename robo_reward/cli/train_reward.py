@@ -44,6 +44,10 @@ class TrainReward(Saving):
     """Rollouts to train on, 27 KB a frame, about 28 frames each."""
     steps: int = 6500
     """Optimiser steps of 96 frames and 480 instructions."""
+    init: str = ""
+    """Model to begin from: compact, a folder, a hub id; random weights when empty."""
+    rate: float = 2e-3
+    """Peak learning rate; about half of it suits a network that is begun from another."""
     seed: int = 0
     """Decides initial weights, batches and augmentation."""
     workers: int = 2
@@ -69,7 +73,7 @@ class TrainReward(Saving):
         with self.open_output() as out:
             paths = self._record("train", self.episodes)
             held_out = self._record("seen", HELD_OUT_EPISODES)
-            config = TrainConfig(steps=self.steps, seed=self.seed)
+            config = TrainConfig(steps=self.steps, seed=self.seed, init=self.init, rate=self.rate)
             return self._train(out, paths, held_out, config, device)
 
     def _record(self, split: str, episodes: int) -> list[Path]:
@@ -130,6 +134,7 @@ class TrainReward(Saving):
             folder,
             trainer.averaged(),
             config=trainer.config,
+            begun_from=trainer.begun_from,
             shards=paths,
             frames=sum(len(shard.facts) for shard in shards),
             episodes=sum(len(shard.entries) for shard in shards),

@@ -8,7 +8,7 @@ things that are not there. Nothing tells the network when in the episode a frame
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from robo_reward.envs.tabletop.spec import SceneSpec
 from .augment import augment
 from .labels import Label, absent, judged_goals, label, names_something_here
 from .shards import CAMERA, Entry, Shard
+from .wording import WordingConfig, vary
 
 Encode = Callable[[str], list[int]]
 
@@ -52,15 +53,14 @@ class BatchConfig:
     Attributes:
         episodes: Episodes in a batch; there are twice as many frames.
         queries: Instructions for each episode, at least 3.
-        spelled: Share of sentences in which one word is spelled out letter by letter, so that the
-            pieces of unknown words are known.
+        wording: How sentences are varied.
         late: Share of frames drawn from an episode's last ones, where goals hold.
         augment: Whether to vary the images.
     """
 
     episodes: int = 48
     queries: int = 5
-    spelled: float = 0.06
+    wording: WordingConfig = field(default_factory=WordingConfig)
     late: float = 0.3
     augment: bool = True
 
@@ -147,11 +147,8 @@ class Batches:
     ) -> tuple[list[list[int]], list[list[Label]]]:
         def say(goal: Goal, spec: SceneSpec) -> list[int]:
             text = instruct(goal, spec, rng=rng)
-            if self._config.augment and rng.random() < self._config.spelled:
-                words = text.split()
-                at = int(rng.integers(len(words)))
-                words[at] = " ".join(words[at])
-                text = " ".join(words)
+            if self._config.augment:
+                text = vary(text, rng, config=self._config.wording)
             return self._encode(text)
 
         others = judged_goals(entry.spec)

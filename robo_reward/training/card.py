@@ -31,6 +31,7 @@ and uncertainty from one encoding per frame and a sentence.
 | data hash | `{data}` |
 | git revision | `{revision}` |
 | command | `{command}` |
+| begun from | {begun_from} |
 | optimiser steps | {steps} |
 | time | {minutes:.0f} min on {device} |
 | licence | code, data and weights: Apache-2.0 |
@@ -60,6 +61,7 @@ def write_card(
     network: CompactNetwork,
     *,
     config: TrainConfig,
+    begun_from: str,
     shards: Sequence[Path],
     frames: int,
     episodes: int,
@@ -80,6 +82,7 @@ def write_card(
         data=data_hash(shards),
         revision=git_revision(),
         command=command,
+        begun_from=begun_from,
         steps=config.steps,
         minutes=minutes,
         device=device,

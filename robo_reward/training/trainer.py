@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from robo_reward.models.compact import encode_text
+from robo_reward.models.compact import CompactModel, encode_text
 from robo_reward.models.compact_network import CompactConfig, CompactNetwork
 
 from .batches import Batch, BatchConfig, Batches
@@ -34,6 +34,8 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps.
         seed: Decides initial weights, batches and augmentation.
+        init: Model to begin from, its sizes and tokenizer included: ``"compact"`` (the shipped
+            one), a folder or a hub id; empty for random weights.
         rate: Peak learning rate; warmed up, then a half cosine down to a hundredth.
         warmup: Steps of warm-up.
         decay: AdamW weight decay.
@@ -48,6 +50,7 @@ class TrainConfig:
 
     steps: int = 7000
     seed: int = 0
+    init: str = ""
     rate: float = 2e-3
     warmup: int = 200
     decay: float = 0.02
@@ -80,14 +83,13 @@ class Trainer:
         folder: Path,
         device: str = "cpu",
     ) -> None:
-        self.config = config
         self.folder = folder
         self.device = device
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         torch.set_float32_matmul_precision("medium")
-        self.tokenizer: Tokenizer = train_tokenizer(config.network.vocabulary)
-        self.network = CompactNetwork.of(config.network)
+        self.tokenizer, self.network, self.begun_from = _begin(config)
+        self.config = replace(config, network=self.network.config)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
@@ -219,6 +221,15 @@ def save(network: CompactNetwork, tokenizer: Tokenizer, folder: Path) -> None:
     config = json.dumps(asdict(network.config), indent=2)
     (folder / "config.json").write_text(config + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _begin(config: TrainConfig) -> tuple[Tokenizer, CompactNetwork, str]:
+    """Return tokenizer, network, and what it begins from, for the card."""
+    if not config.init:
+        network = CompactNetwork.of(config.network)
+        return train_tokenizer(config.network.vocabulary), network, "random weights"
+    model = CompactModel.from_pretrained(None if config.init == "compact" else config.init)
+    return model.tokenizer, model.network, model.model_id
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:

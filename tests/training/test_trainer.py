@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,19 @@ def test_a_killed_run_ends_with_the_same_weights(read: list[Shard], tmp_path: Pa
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_it_begins_where_another_model_ended(read: list[Shard], tmp_path: Path) -> None:
+    first = Trainer(read, [], config=config(4), folder=tmp_path / "first")
+    save(first.run(), first.tokenizer, tmp_path / "model")
+    begun = replace(config(4), init=str(tmp_path / "model"), network=CompactConfig())
+    second = Trainer(read, [], config=begun, folder=tmp_path / "second")
+    assert second.config.network == SMALL
+    assert second.begun_from == load_model(str(tmp_path / "model")).model_id
+    for mine, theirs in zip(
+        second.network.parameters(), first.averaged().parameters(), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
+
+
 def test_another_setting_starts_anew(read: list[Shard], tmp_path: Path) -> None:
     Trainer(read, [], config=config(6), folder=tmp_path).run()
     assert Trainer(read, [], config=config(6), folder=tmp_path).step == 6
@@ -118,6 +132,7 @@ def test_what_is_saved_is_loaded_with_its_card(
         tmp_path / "model",
         network,
         config=trainer.config,
+        begun_from=trainer.begun_from,
         shards=data,
         frames=len(read[0].facts),
         episodes=12,
@@ -129,5 +144,6 @@ def test_what_is_saved_is_loaded_with_its_card(
     loaded = load_model(str(tmp_path / "model"), device="cpu")
     assert loaded.capabilities.parameters == sum(p.numel() for p in network.parameters())
     assert data_hash(data) in card.read_text()
+    assert "| begun from | random weights |" in card.read_text()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (tmp_path / "model" / name).is_file()
