@@ -17,6 +17,7 @@ from .console import Bar
 from .output import Output
 
 if TYPE_CHECKING:
+    from robo_reward.models.compact_network import CompactConfig
     from robo_reward.training.shards import Shard
     from robo_reward.training.trainer import TrainConfig, Trainer
 
@@ -48,6 +49,15 @@ class TrainReward(Saving):
     """Model to begin from: compact, a folder, a hub id; random weights when empty."""
     rate: float = 2e-3
     """Peak learning rate; about half of it suits a network that is begun from another."""
+    encoder: str = ""
+    """Pretrained vision backbone of transformers, a folder or hub id, e.g.
+    facebook/dinov2-small; the network of our own when empty."""
+    text_encoder: str = ""
+    """Pretrained text backbone in the same way."""
+    freeze: bool = False
+    """Leave the weights of pretrained backbones as they are."""
+    image_size: int = 96
+    """Side of the pictures, pixels; a backbone wants a multiple of its patch."""
     seed: int = 0
     """Decides initial weights, batches and augmentation."""
     workers: int = 2
@@ -76,6 +86,18 @@ class TrainReward(Saving):
             config = TrainConfig(steps=self.steps, seed=self.seed, init=self.init, rate=self.rate)
             return self._train(out, paths, held_out, config, device)
 
+    def _network(self) -> CompactConfig:
+        from robo_reward.models.backbones import text_backbone, vision_backbone
+        from robo_reward.models.compact_network import CompactConfig
+
+        return CompactConfig(
+            image_size=self.image_size,
+            vision=vision_backbone(self.encoder, frozen=self.freeze) if self.encoder else None,
+            text=text_backbone(self.text_encoder, frozen=self.freeze)
+            if self.text_encoder
+            else None,
+        )
+
     def _record(self, split: str, episodes: int) -> list[Path]:
         from robo_reward.training.shards import EPISODES_PER_SHARD, generate
 
@@ -85,6 +107,7 @@ class TrainReward(Saving):
                 self.data,
                 episodes=episodes,
                 split=split,
+                image_size=self.image_size,
                 workers=self.workers,
                 progress=lambda done, total: bar.update_to(done),
             )

@@ -17,6 +17,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robo_reward.errors import ConfigError
+from robo_reward.models.backbones import Backbone, PretrainedText, PretrainedVision
+
 POINTERS = ("target", "place", "gripper")
 
 
@@ -35,6 +38,8 @@ class CompactConfig:
         trunk: Width of the joint vector.
         heads: Members of the ensemble.
         bins: Bins of progress over [0, 1].
+        vision: Pretrained encoder of pictures instead of the one here, which ``widths`` is of.
+        text: Pretrained encoder of sentences, in front of the slots of ``TextEncoder``.
     """
 
     image_size: int = 96
@@ -47,6 +52,8 @@ class CompactConfig:
     trunk: int = 256
     heads: int = 5
     bins: int = 26
+    vision: Backbone | None = None
+    text: Backbone | None = None
 
 
 def _conv(inside: int, outside: int, *, stride: int = 1) -> nn.Sequential:
@@ -74,6 +81,9 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
+        if config.image_size % 16:
+            raise ConfigError(f"image_size must be a multiple of 16, got {config.image_size}")
+        self.side = config.image_size // 8
         fine, middle, coarse = config.widths
         width = config.map_width
         self.stem = _conv(3, 16, stride=2)
@@ -108,12 +118,14 @@ class TextEncoder(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         width = config.text_width
-        self.tokens = nn.Embedding(config.vocabulary, width, padding_idx=0)
-        self.positions = nn.Parameter(torch.randn(config.max_tokens, width) * 0.02)
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), nn.Conv1d(width, width, 3, padding=1))
-            for _ in range(config.text_layers)
-        )
+        self.pretrained = PretrainedText(config.text, width=width) if config.text else None
+        if self.pretrained is None:
+            self.tokens = nn.Embedding(config.vocabulary, width, padding_idx=0)
+            self.positions = nn.Parameter(torch.randn(config.max_tokens, width) * 0.02)
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.ReLU(), nn.Conv1d(width, width, 3, padding=1))
+                for _ in range(config.text_layers)
+            )
         self.slots = nn.Linear(width, len(POINTERS) + 1)
         self.values = nn.Linear(width, (len(POINTERS) + 1) * width)
         self.norm = nn.LayerNorm(width)
@@ -121,15 +133,22 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """``(n, L) int64``, 0 for padding → ``(n, 4, text_width)``."""
         there = (tokens != 0)[..., None]
-        states = self.tokens(tokens) + self.positions[: tokens.shape[1]]
-        for layer in self.layers:
-            # Padding is zeroed so that a sentence reads the same whatever it is batched with.
-            states = states * there
-            states = states + layer(states.transpose(1, 2)).transpose(1, 2)
+        states = self._states(tokens, there)
         weights = self.slots(states).masked_fill(~there, -1e4).softmax(1)
         values = self.values(states).unflatten(-1, (len(POINTERS) + 1, -1))
         normed: Tensor = self.norm((weights[..., None] * values).sum(1))
         return normed
+
+    def _states(self, tokens: Tensor, there: Tensor) -> Tensor:
+        if self.pretrained is not None:
+            read: Tensor = self.pretrained(tokens, there[..., 0])
+            return read
+        states: Tensor = self.tokens(tokens) + self.positions[: tokens.shape[1]]
+        for layer in self.layers:
+            # Padding is zeroed so that a sentence reads the same whatever it is batched with.
+            states = states * there
+            states = states + layer(states.transpose(1, 2)).transpose(1, 2)
+        return states
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +179,14 @@ class CompactNetwork(nn.Module, PyTorchModelHubMixin, library_name="robo-reward"
 
     def __init__(self, **sizes: Any) -> None:
         super().__init__()
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
-        self.config = CompactConfig(**sizes)
-        config = self.config
+        self.config = config = _config(sizes)
         width, text, trunk = config.map_width, config.text_width, config.trunk
-        side = config.image_size // 8
-        self.encoder = ImageEncoder(config)
+        self.encoder: ImageEncoder | PretrainedVision = (
+            PretrainedVision(config.vision, image_size=config.image_size, map_width=width)
+            if config.vision
+            else ImageEncoder(config)
+        )
+        side = self.encoder.side
         self.text = TextEncoder(config)
         self.cell_places = nn.Parameter(torch.randn(width, side, side) * 0.02)
         self.keys = nn.Conv2d(width, text, 1)
@@ -251,6 +272,19 @@ class CompactNetwork(nn.Module, PyTorchModelHubMixin, library_name="robo-reward"
         backward = self.order(torch.cat([reference, newest], 1))
         logit: Tensor = (forward - backward).squeeze(1)
         return logit
+
+
+def _config(sizes: dict[str, Any]) -> CompactConfig:
+    """Read what ``config.json`` holds: lists for tuples, mappings for backbones."""
+    plain = _tuples(sizes)
+    for name in ("vision", "text"):
+        if plain.get(name) is not None:
+            plain[name] = Backbone(**_tuples(plain[name]))
+    return CompactConfig(**plain)
+
+
+def _tuples(held: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in held.items()}
 
 
 def bin_centres(bins: int) -> Tensor:

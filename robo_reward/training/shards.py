@@ -26,6 +26,8 @@ from robo_reward.errors import DatasetError
 
 EPISODES_PER_SHARD = 200
 CAMERA = "front"
+SIZE = 96
+"""Side of the frames where nothing else is asked for, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def generate(
     episodes: int,
     seed: int = 0,
     split: str = "train",
-    image_size: int = 96,
+    image_size: int = SIZE,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
@@ -86,7 +88,8 @@ def generate(
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-episodes // EPISODES_PER_SHARD)
-    paths = [folder / f"{split}-{seed}-{index:04d}.msgpack" for index in range(count)]
+    size = "" if image_size == SIZE else f"-{image_size}px"
+    paths = [folder / f"{split}-{seed}-{index:04d}{size}.msgpack" for index in range(count)]
     todo = [index for index, path in enumerate(paths) if not path.exists()]
     done = count - len(todo)
     if progress is not None:

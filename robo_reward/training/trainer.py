@@ -15,6 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from robo_reward.errors import ConfigError
+from robo_reward.models.backbones import (
+    PretrainedText,
+    PretrainedVision,
+    backbone_tokenizer,
+    load_weights,
+)
 from robo_reward.models.compact import CompactModel, encode_text
 from robo_reward.models.compact_network import CompactConfig, CompactNetwork
 
@@ -38,6 +45,7 @@ class TrainConfig:
             one), a folder or a hub id; empty for random weights.
         rate: Peak learning rate; warmed up, then a half cosine down to a hundredth.
         warmup: Steps of warm-up.
+        backbone_rate: Share of the learning rate that pretrained encoders get.
         decay: AdamW weight decay.
         average: Decay of the moving average of the weights, which is what is kept.
         clip: Largest norm of the gradient.
@@ -53,6 +61,7 @@ class TrainConfig:
     init: str = ""
     rate: float = 2e-3
     warmup: int = 200
+    backbone_rate: float = 0.1
     decay: float = 0.02
     average: float = 0.998
     clip: float = 1.0
@@ -90,6 +99,7 @@ class Trainer:
         torch.set_float32_matmul_precision("medium")
         self.tokenizer, self.network, self.begun_from = _begin(config)
         self.config = replace(config, network=self.network.config)
+        _check_size(shards, self.network.config.image_size)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
@@ -98,13 +108,7 @@ class Trainer:
             ),
             use_buffers=False,
         )
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": config.decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.rate)
+        self.optimiser = torch.optim.AdamW(_groups(self.network, self.config), lr=config.rate)
         self.step = 0
         self.batches = Batches(shards, self._encode, config=config.batch, seed=config.seed)
         self._held_out = held_out
@@ -171,7 +175,7 @@ class Trainer:
         share = min(self.step / config.steps, 1.0)
         rate = config.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     @property
     def _path(self) -> Path:
@@ -225,11 +229,43 @@ def save(network: CompactNetwork, tokenizer: Tokenizer, folder: Path) -> None:
 
 def _begin(config: TrainConfig) -> tuple[Tokenizer, CompactNetwork, str]:
     """Return tokenizer, network, and what it begins from, for the card."""
+    sizes = config.network
     if not config.init:
-        network = CompactNetwork.of(config.network)
-        return train_tokenizer(config.network.vocabulary), network, "random weights"
+        network = CompactNetwork.of(sizes)
+        pretrained = [network.encoder, network.text.pretrained]
+        for part in pretrained:
+            if isinstance(part, (PretrainedVision, PretrainedText)):
+                load_weights(part)
+        names = [part.name for part in (sizes.vision, sizes.text) if part]
+        tokenizer = backbone_tokenizer(sizes.text.name) if sizes.text else None
+        return (
+            tokenizer or train_tokenizer(sizes.vocabulary),
+            network,
+            " and ".join(names) or "random weights",
+        )
     model = CompactModel.from_pretrained(None if config.init == "compact" else config.init)
     return model.tokenizer, model.network, model.model_id
+
+
+def _check_size(shards: Sequence[Shard], size: int) -> None:
+    for side in {shard.frames.shape[1] for shard in shards} - {size}:
+        raise ConfigError(
+            f"the recorded frames are {side} px and the network takes {size} px; "
+            f"record them with --image-size {size}"
+        )
+
+
+def _groups(network: CompactNetwork, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters by weight decay (matrices only) and by share of the learning rate."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            share = config.backbone_rate if ".backbone." in name else 1.0
+            decay = config.decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((-decay, -share), []).append(parameter)
+    return [
+        {"params": groups[key], "weight_decay": -key[0], "share": -key[1]} for key in sorted(groups)
+    ]
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
