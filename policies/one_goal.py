@@ -2,7 +2,7 @@
 
 The table-top suite draws another goal for every episode. A policy that is improved for minutes is
 given one sentence instead; where the things are, how they are turned and where the arm starts still
-vary, and a distractor and a second pad stand about.
+vary, and a distractor and a second pad, or a second drawer, stand about.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robo_reward.envs.tabletop.goal import Goal
 from robo_reward.envs.tabletop.scene import rest_height
-from robo_reward.envs.tabletop.spec import ObjectSpec, PadSpec, SceneSpec
+from robo_reward.envs.tabletop.spec import FixtureSpec, ObjectSpec, PadSpec, SceneSpec
 from robo_reward.errors import ConfigError
 
 Area = tuple[tuple[float, float], tuple[float, float]]
@@ -28,7 +28,7 @@ class Job:
     """What stays the same from episode to episode.
 
     Attributes:
-        family: ``pick_place`` or ``push``.
+        family: Task family.
         instruction: The sentence.
         target: Shape and colour of the object to move.
         pad: Colour of the pad to bring it to.
@@ -39,6 +39,8 @@ class Job:
         elsewhere: Where the distractor and the other pad may be.
         spacing: Least distance between any two things, metres.
         apart: Least distance of the object from its pad, metres.
+        drawers: Colours of the handles of two shut drawers, the first to be opened; they stand
+            alone. Empty for a table with objects and pads.
     """
 
     family: str = "pick_place"
@@ -52,12 +54,19 @@ class Job:
     elsewhere: Area = ((0.27, 0.49), (-0.20, 0.20))
     spacing: float = 0.09
     apart: float = 0.14
+    drawers: tuple[str, str] | tuple[()] = ()
 
 
 JOBS: dict[str, Job] = {
     "red-cube-to-blue-pad": Job(),
     "push-red-cube-to-blue-pad": Job(
         family="push", instruction="push the red cube onto the blue pad"
+    ),
+    "lift-red-cube": Job(family="lift", instruction="lift the red cube"),
+    "open-red-drawer": Job(
+        family="open_drawer",
+        instruction="open the drawer with the red handle",
+        drawers=("red", "blue"),
     ),
 }
 """Jobs by name."""
@@ -102,6 +111,8 @@ class OneGoal(gym.Wrapper[Any, Any, Any, Any]):
 
 def draw(job: Job, rng: np.random.Generator) -> SceneSpec:
     """Return a scene of the job."""
+    if job.drawers:
+        return SceneSpec(fixture=_drawers(job.drawers, rng), grip=_grip(rng))
     target, pad, distractor, other = _points(job, rng)
     return SceneSpec(
         objects=(
@@ -112,12 +123,22 @@ def draw(job: Job, rng: np.random.Generator) -> SceneSpec:
             PadSpec(colour=job.pad, position=(float(pad[0]), float(pad[1]))),
             PadSpec(colour=job.other_pad, position=(float(other[0]), float(other[1]))),
         ),
-        grip=(
-            float(rng.uniform(0.30, 0.38)),
-            float(rng.uniform(-0.08, 0.08)),
-            float(rng.uniform(0.16, 0.22)),
-        ),
+        grip=_grip(rng),
     )
+
+
+def _grip(rng: np.random.Generator) -> tuple[float, float, float]:
+    return (
+        float(rng.uniform(0.30, 0.38)),
+        float(rng.uniform(-0.08, 0.08)),
+        float(rng.uniform(0.16, 0.22)),
+    )
+
+
+def _drawers(colours: tuple[str, str], rng: np.random.Generator) -> FixtureSpec:
+    shift = (float(rng.uniform(-0.04, 0.04)), float(rng.uniform(-0.03, 0.02)))
+    shut = float(rng.uniform(0.0, 0.004))
+    return FixtureSpec(kind="drawer", colours=colours, offsets=(shift, shift), joints=(shut, shut))
 
 
 def _points(job: Job, rng: np.random.Generator) -> list[NDArray[np.float64]]:

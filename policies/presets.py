@@ -144,13 +144,29 @@ class Preset:
 
 _PICK_PLACE = Preset(demos=DemoConfig(episodes=4))
 
-_PUSH = replace(_PICK_PLACE, env_id="robo_reward/Push-v0", job="push-red-cube-to-blue-pad")
+_PUSH = replace(
+    _PICK_PLACE,
+    env_id="robo_reward/Push-v0",
+    job="push-red-cube-to-blue-pad",
+    demos=DemoConfig(episodes=8),
+)
+
+_LIFT = replace(
+    _PICK_PLACE,
+    env_id="robo_reward/Lift-v0",
+    job="lift-red-cube",
+    demos=DemoConfig(episodes=2),
+)
+
+_OPEN_DRAWER = replace(_PICK_PLACE, env_id="robo_reward/OpenDrawer-v0", job="open-red-drawer")
 
 PRESETS: dict[str, Preset] = {
     "pick-place": _PICK_PLACE,
     "pick-place-features": replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=10)),
     "push": _PUSH,
     "push-features": replace(_PUSH, observes="features", demos=DemoConfig(episodes=10)),
+    "lift": _LIFT,
+    "open-drawer": _OPEN_DRAWER,
     "pick-place-ppo": replace(_PICK_PLACE, algorithm="ppo"),
     "quick": replace(
         _PICK_PLACE,
