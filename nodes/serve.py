@@ -13,7 +13,9 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from robo_reward.client import RemoteSource
 from robo_reward.errors import ConfigError
 from robo_reward.models.base import RewardModel
 from robo_reward.transport.sockets import check_address
@@ -22,6 +24,7 @@ from .diagnostics import Diagnostic, Level
 from .names import address_of, check_name, resolve
 from .node import STALLED_EXIT_CODE, Node, node_main
 from .parameters import NodeParameters
+from .robovalue import RoboValueConfig, RoboValueServer, Service
 from .serving.node import DEFAULT_ADDRESS, RewardNode
 from .serving.sessions import Limits
 
@@ -29,6 +32,7 @@ __all__ = ["Limits", "RewardNode", "ServeNode", "ServeParameters", "main"]
 
 SWITCH_S = 0.0005
 DRAIN_S = 3.0
+HTTP_DRAIN_S = 1.0
 LOOK_S = 0.1
 
 
@@ -54,6 +58,14 @@ class ServeParameters(NodeParameters):
     """How long the model may take to load and warm up, seconds."""
     stall_exit: float = 30.0
     """Leave with code 70 when the model has hung for so long, seconds."""
+    robovalue_bind: str = ""
+    """HOST:PORT where RoboValue's query contract (JSON over HTTP) is answered too, if anywhere."""
+    robovalue_shot_mode: Literal["zero_shot", "one_shot"] = "zero_shot"
+    """Whether the model was prepared with a demonstration of the task."""
+    robovalue_token: str = ""
+    """File with the bearer token that each of its requests must bring."""
+    robovalue_certificate: str = ""
+    """PEM file with certificate chain and private key: HTTPS instead of HTTP."""
 
     def problems(self) -> list[str]:
         """Return everything that is wrong."""
@@ -66,9 +78,21 @@ class ServeParameters(NodeParameters):
             check_address(self.bind)
             for topic in camera_topics(self.camera).values():
                 check_address(address_of(resolve(topic)))
+            self.robovalue_config()
         except ConfigError as error:
             found.append(str(error))
         return found
+
+    def robovalue_config(self) -> RoboValueConfig | None:
+        """Return the settings of the RoboValue service; ``None`` where there is none."""
+        if not self.robovalue_bind:
+            return None
+        return RoboValueConfig(
+            bind=self.robovalue_bind,
+            token=self.robovalue_token,
+            certificate=self.robovalue_certificate,
+            insecure_no_auth=self.insecure_no_auth,
+        )
 
 
 class ServeNode(Node):
@@ -83,6 +107,8 @@ class ServeNode(Node):
     def __init__(self, parameters: ServeParameters) -> None:
         super().__init__(parameters)
         self.parameters = parameters
+        self.robovalue: RoboValueServer | None = None
+        self._own: RemoteSource | None = None
         self.server = RewardNode(
             self._load,
             address=parameters.bind,
@@ -100,6 +126,8 @@ class ServeNode(Node):
         """Bind at once, so that clients are told to wait; then load the model and warm it up."""
         # A model that holds the interpreter would keep the door waiting for 5 ms at a time.
         sys.setswitchinterval(SWITCH_S)
+        if (config := self.parameters.robovalue_config()) is not None:
+            self.robovalue = RoboValueServer(config)
         self.server.start()
         self.log.info("binds %s, loading %s", self.server.address, self.parameters.model)
         self.server.wait_ready(timeout_s=self.parameters.load_timeout, stop=self.stopping)
@@ -107,6 +135,12 @@ class ServeNode(Node):
     def on_activate(self) -> None:
         """Say where clients connect."""
         self.log.info("ready at %s", self.server.address)
+        if self.robovalue is not None:
+            # A client like any other: its questions join the batches and wait their turn.
+            self._own = RemoteSource(own_address(self.server.address), priority="offline")
+            service = Service(self._own, shot_mode=self.parameters.robovalue_shot_mode)
+            self.robovalue.start(service)
+            self.log.info("RoboValue at %s: %s", self.robovalue.url, service.described())
 
     def on_step(self) -> None:
         """Wait; the threads of the server work."""
@@ -114,10 +148,15 @@ class ServeNode(Node):
 
     def on_drain(self) -> None:
         """Answer what is open."""
+        if self.robovalue is not None:
+            self.robovalue.close(timeout_s=HTTP_DRAIN_S)
         self.server.drain(timeout_s=DRAIN_S)
 
     def on_cleanup(self) -> None:
         """Free model, sockets and threads."""
+        for one in (self.robovalue, self._own):
+            if one is not None:
+                one.close()
         self.server.close()
 
     def status_line(self) -> str:
@@ -164,6 +203,16 @@ def camera_topics(pairs: Sequence[str]) -> dict[str, str]:
             )
         found[check_name(name, what="camera")] = topic
     return found
+
+
+def own_address(address: str) -> str:
+    """Return where this process reaches what it has bound: an address for all means loopback too.
+
+    Example:
+        >>> own_address("tcp://0.0.0.0:5601"), own_address("tcp://10.0.0.6:5601")
+        ('tcp://127.0.0.1:5601', 'tcp://10.0.0.6:5601')
+    """
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def limit_threads(threads: int = 0) -> None:

@@ -20,6 +20,7 @@ class Serve(Common, ServeParameters):
         "robo-reward serve --model compact",
         "robo-reward serve --model compact --bind tcp://127.0.0.1:5601 --json",
         "robo-reward serve --camera front=tcp://127.0.0.1:5611",
+        "robo-reward serve --model compact --robovalue-bind 127.0.0.1:8765",
     )
 
     def run(self) -> Result:
@@ -29,8 +30,10 @@ class Serve(Common, ServeParameters):
         start = time.monotonic()
         node.run()
         stats = node.server.stats()
+        served = {"robovalue": node.robovalue.url} if node.robovalue is not None else {}
         return {
             "address": node.server.address,
+            **served,
             "model": self.model,
             "uptime_s": round(time.monotonic() - start, 3),
             "scores": int(stats.get("out_OK", 0)),
