@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from robo_reward.datasets.episode import Episode, Quality
 from ..tabletop.env import TabletopEnv
 from ..tabletop.facts import Facts
 from ..tabletop.goal import Goal
-from ..tabletop.instructions import instruct
-from ..tabletop.randomise import Split
+from ..tabletop.instructions import every_wording, instruct, names_something_here
+from ..tabletop.randomise import Split, sample_scene
 from ..tabletop.spec import SceneSpec
 from ..tabletop.tasks import FAMILIES, all_goals, family_of
 from .behaviour import behaviour
@@ -68,7 +69,7 @@ class Rollout:
     goal: Goal
     instruction: str
     kind: str
-    split: str
+    split: Split
     seed: int
 
     def judge(self, goal: Goal) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -159,8 +160,11 @@ def record_episodes(
         renderer: ``"gl"`` or ``"rays"``.
 
     Yields:
-        Episodes whose ``meta`` holds family, split, kind, seed and ``alternatives``: instructions
-        that are false of what the video shows at its end.
+        Episodes whose ``meta`` holds family, split, kind and seed, and what is known of sentences:
+        ``alternatives`` are false of what the video shows at its end, the ``never_true`` ones among
+        them of every frame; ``other_tasks`` names one sentence per family about things that are not
+        there; ``paraphrases`` say the same as the instruction, in the wordings of training
+        (``grammar``) and in others (``held_out``).
     """
     env = TabletopEnv(
         tuple(families), split=split, cameras=cameras, image_size=image_size, renderer=renderer
@@ -196,13 +200,46 @@ def to_episode(rollout: Rollout) -> Episode:
             "split": rollout.split,
             "kind": rollout.kind,
             "seed": rollout.seed,
-            "alternatives": alternatives(rollout),
+            **sentences(rollout),
         },
     )
 
 
-def alternatives(rollout: Rollout, *, at_most: int = 4, below: float = 0.3) -> list[str]:
-    """Instructions about the same scene whose true progress ends below ``below``."""
+def sentences(rollout: Rollout, *, at_most: int = 4) -> dict[str, Any]:
+    """Return what is known of sentences about a rollout: see ``record_episodes``."""
+    false = alternatives(rollout, at_most=at_most)
+    spec, goal = rollout.spec, rollout.goal
+    return {
+        "alternatives": list(false),
+        "never_true": [text for text, other in false.items() if not rollout.judge(other)[1].any()],
+        "other_tasks": other_tasks(rollout),
+        "paraphrases": {
+            "grammar": every_wording(goal, spec),
+            "held_out": every_wording(goal, spec, held_out=True),
+        },
+    }
+
+
+def other_tasks(rollout: Rollout, *, tries: int = 50) -> dict[str, str]:
+    """Family → a sentence from another scene of the split that is surely false in this one.
+
+    Surely, because what it acts on is not there. A family for which no such sentence comes up is
+    left out: whether a sentence about things that *are* there holds is not for chance to say.
+    """
+    rng = np.random.default_rng([rollout.seed, 13])
+    found = {}
+    for family in FAMILIES:
+        for _ in range(tries):
+            spec, goal = sample_scene(family, rng=rng, split=rollout.split, looks=False)
+            if not names_something_here(goal, spec, rollout.spec):
+                held_out = rollout.split == "paraphrase"
+                found[family] = instruct(goal, spec, rng=rng, held_out=held_out)
+                break
+    return found
+
+
+def alternatives(rollout: Rollout, *, at_most: int = 4, below: float = 0.3) -> dict[str, Goal]:
+    """Instructions about the same scene whose true progress ends below ``below``, with goals."""
     rng = np.random.default_rng([rollout.seed, 11])
     last = Facts.from_vector(rollout.facts[-1])
     held_out = rollout.split == "paraphrase"
@@ -213,4 +250,6 @@ def alternatives(rollout: Rollout, *, at_most: int = 4, below: float = 0.3) -> l
         and family_of(goal.family).progress(last, rollout.spec, goal) < below
     ]
     order = rng.permutation(len(false))[:at_most]
-    return [instruct(false[i], rollout.spec, rng=rng, held_out=held_out) for i in order]
+    return {
+        instruct(false[i], rollout.spec, rng=rng, held_out=held_out): false[i] for i in order
+    }

@@ -184,6 +184,17 @@ def every_wording(goal: Goal, spec: SceneSpec, *, held_out: bool = False) -> lis
     return [wording.format(target=target, place=place) for wording in wordings]
 
 
+def names_something_here(goal: Goal, of: SceneSpec, here: SceneSpec) -> bool:
+    """Whether what a goal of one scene acts on also exists in another one."""
+    fixture = family_of(goal.family).fixture
+    if fixture != "none":
+        return here.fixture.kind == fixture and (
+            of.fixture.colours[goal.target] in here.fixture.colours
+        )
+    item = of.objects[goal.target]
+    return any((o.shape, o.colour) == (item.shape, item.colour) for o in here.objects)
+
+
 def _target(goal: Goal, spec: SceneSpec, rng: np.random.Generator | None) -> str:
     fixture = family_of(goal.family).fixture
     if fixture == "none":

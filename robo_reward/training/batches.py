@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 
 from robo_reward.envs.tabletop.facts import Facts
 from robo_reward.envs.tabletop.goal import Goal
-from robo_reward.envs.tabletop.instructions import instruct
+from robo_reward.envs.tabletop.instructions import instruct, names_something_here
 from robo_reward.envs.tabletop.spec import SceneSpec
 
 from .augment import augment
-from .labels import Label, absent, judged_goals, label, names_something_here
+from .labels import Label, absent, judged_goals, label
 from .shards import CAMERA, Entry, Shard
 from .wording import WordingConfig, vary
 

@@ -63,17 +63,6 @@ def absent(facts: Facts, spec: SceneSpec, *, camera: str) -> Label:
     return Label(0.0, False, np.stack([NOWHERE, NOWHERE, grip]))
 
 
-def names_something_here(goal: Goal, of: SceneSpec, here: SceneSpec) -> bool:
-    """Whether what a goal of one scene acts on also exists in another one."""
-    fixture = family_of(goal.family).fixture
-    if fixture != "none":
-        return here.fixture.kind == fixture and (
-            of.fixture.colours[goal.target] in here.fixture.colours
-        )
-    item = of.objects[goal.target]
-    return any((o.shape, o.colour) == (item.shape, item.colour) for o in here.objects)
-
-
 def project(points: NDArray[np.float64], camera: CameraSpec) -> NDArray[np.float32]:
     """Return where points of the world, ``(n, 3)`` metres, are in the image: ``(n, 2)`` in ±1."""
     position, matrix, slope = _pose(camera)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from robo_reward.envs.experts.record import (
     KIND_SHARES,
     SEED_BASES,
+    alternatives,
+    other_tasks,
     record_episodes,
     roll_out,
+    sentences,
     to_episode,
 )
 from robo_reward.envs.tabletop.env import TabletopEnv
-from robo_reward.envs.tabletop.tasks import FAMILIES, all_goals
+from robo_reward.envs.tabletop.facts import Facts
+from robo_reward.envs.tabletop.goal import Goal
+from robo_reward.envs.tabletop.instructions import SHAPE_WORDS
+from robo_reward.envs.tabletop.tasks import FAMILIES, all_goals, family_of
 
 EXPERT_EPISODES = 24
 
@@ -88,6 +96,42 @@ def test_episodes_hold_what_the_harness_needs() -> None:
         assert episode.success == (episode.progress[-1] >= 1.0)
         assert (episode.quality == "failure") == (not episode.success)
         assert episode.instruction not in episode.meta["alternatives"]
+        assert set(episode.meta["never_true"]) <= set(episode.meta["alternatives"])
+        assert set(episode.meta["other_tasks"]) == set(FAMILIES)
+        assert len(episode.meta["paraphrases"]["grammar"]) >= 10
+        assert len(episode.meta["paraphrases"]["held_out"]) == 2
+
+
+def test_what_held_on_the_way_is_false_at_the_end_but_not_never_true() -> None:
+    env = TabletopEnv("lift", split="seen")
+    never: set[bool] = set()
+    for index in range(8):
+        seed = SEED_BASES["seen"] + 300 + index
+        rollout = roll_out(env, seed=seed, kind="expert", images=False)
+        # Backwards the hand leaves the thing, so that having reached it is false at the end.
+        backwards = replace(rollout, facts=rollout.facts[::-1])
+        reach = Goal(family="reach", target=rollout.goal.target)
+        rows = [Facts.from_vector(row) for row in rollout.facts]
+        reached = any(family_of("reach").success(row, rollout.spec, reach) for row in rows)
+        texts = [t for t, goal in alternatives(backwards, at_most=99).items() if goal == reach]
+        meta = sentences(backwards, at_most=99)
+        assert all((text in meta["never_true"]) == (not reached) for text in texts)
+        never.update(text in meta["never_true"] for text in meta["alternatives"])
+    env.close()
+    assert never == {True, False}
+
+
+def test_sentences_of_other_tasks_act_on_nothing_that_is_there() -> None:
+    env = TabletopEnv("stack", split="unseen")
+    for index in range(4):
+        rollout = roll_out(env, seed=SEED_BASES["unseen"] + index, kind="idle", images=False)
+        said = other_tasks(rollout)["lift"]
+        here = {(item.colour, item.shape) for item in rollout.spec.objects}
+        assert not any(
+            colour in said and any(word in said for word in SHAPE_WORDS[shape])
+            for colour, shape in here
+        )
+    env.close()
 
 
 def test_the_same_seed_is_the_same_recording() -> None:

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from robo_reward.envs.experts.record import roll_out  # noqa: E402
 from robo_reward.envs.tabletop.env import TabletopEnv  # noqa: E402
 from robo_reward.envs.tabletop.goal import Goal  # noqa: E402
+from robo_reward.envs.tabletop.instructions import names_something_here  # noqa: E402
 from robo_reward.envs.tabletop.randomise import sample_scene  # noqa: E402
 from robo_reward.envs.tabletop.spec import CameraSpec, ObjectSpec, SceneSpec  # noqa: E402
 from robo_reward.models.compact_network import bin_centres  # noqa: E402
@@ -18,7 +19,6 @@ from robo_reward.training.labels import (  # noqa: E402
     absent,
     judged_goals,
     label,
-    names_something_here,
 )
 from robo_reward.training.losses import hl_gauss, pointer_loss  # noqa: E402
 
