@@ -250,6 +250,4 @@ def alternatives(rollout: Rollout, *, at_most: int = 4, below: float = 0.3) -> d
         and family_of(goal.family).progress(last, rollout.spec, goal) < below
     ]
     order = rng.permutation(len(false))[:at_most]
-    return {
-        instruct(false[i], rollout.spec, rng=rng, held_out=held_out): false[i] for i in order
-    }
+    return {instruct(false[i], rollout.spec, rng=rng, held_out=held_out): false[i] for i in order}

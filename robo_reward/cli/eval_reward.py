@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robo_reward.evaluate import EvalOptions, EvalResult
     from robo_reward.models import RewardModel
 
-FILE_ONLY = ("families", "kinds")
+FILE_ONLY = ("families", "kinds", "matrix", "reasons")
 """Parts of the result that stand in metrics.json but not in the line on stdout."""
 
 
@@ -28,8 +28,9 @@ FILE_ONLY = ("families", "kinds")
 class EvalReward(Saving):
     """Score episodes whose truth is known with one or more reward models.
 
-    Writes metrics.json and report.html: order and reversal of progress, success AUC, false
-    instructions, direction, ranking, the done gate and its calibration, each with a 95 % interval.
+    Writes metrics.json and report.html: order and reversal of progress, success, false
+    instructions, other words, direction, ranking, the done gate and its calibration, each with a
+    95 % interval; and sanity clips, after which shortcuts are called by name.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -58,6 +59,8 @@ class EvalReward(Saving):
     """How the suite draws its images; rays needs no OpenGL."""
     mismatches: int = 3
     """False instructions asked about per episode."""
+    sanity: int = 12
+    """Successes that the sanity clips are made from; 0 for none."""
     resamples: int = 1000
     """Bootstrap resamples over episodes; 0 gives no intervals."""
     batch_size: int = 64
@@ -127,6 +130,7 @@ class EvalReward(Saving):
             return EvalOptions(
                 batch_size=self.batch_size,
                 mismatches=self.mismatches,
+                sanity=self.sanity,
                 resamples=self.resamples,
                 seed=self.seed,
                 timeout_s=self.timeout,
@@ -160,6 +164,7 @@ class EvalReward(Saving):
             "calibration_file": str(self.calibration) if self.calibration else None,
             "renderer": self.renderer,
             "mismatches": self.mismatches,
+            "sanity_episodes": self.sanity,
             "resamples": self.resamples,
         }
 

@@ -18,8 +18,14 @@ from robo_reward.models.base import RewardModel
 from robo_reward.report.bootstrap import Estimate, Table, estimate, take
 from robo_reward.shaping.outcome import fire_frame
 
+from .audit import AUDIT
+from .columns import episode_row, stack
+from .matrix import TaskMatrix, task_matrix
+from .metrics import mean_finite
+from .sanity import ClipResult, SanityRun
 from .scoring import Asker, EpisodeScores, EvalOptions, score_episode, strip_places
-from .summary import METRICS, Metric, episode_row, stack
+from .summary import METRICS, Metric
+from .verdicts import Evidence, verdicts
 
 THUMBNAIL = 128
 """Film-strip pictures are thinned to at most this many pixels a side."""
@@ -70,7 +76,11 @@ class ModelResult:
         gate: Operating point where an instruction has none of its own.
         overall: Metric → figure over all episodes.
         families: Task family → the same.
-        kinds: Kind of episode → plain means, which say where it fails.
+        kinds: Kind of episode → plain means, which say where it fails; the trajectory audit of
+            the model's curves and, with ``_true``, of the true ones among them.
+        matrix: Final progress by task that was asked and task that was carried out.
+        sanity: Sanity clip → how it was answered; empty where none could be made.
+        verdicts: Shortcut that the model takes → why it is said.
         counts: Episodes, successes, constant curves, queries, missing ones by status, ….
         episodes: Curves and strips.
         table: The columns that the figures were computed from.
@@ -83,6 +93,9 @@ class ModelResult:
     overall: dict[str, Estimate]
     families: dict[str, dict[str, Estimate]]
     kinds: dict[str, dict[str, float]]
+    matrix: TaskMatrix
+    sanity: dict[str, ClipResult]
+    verdicts: dict[str, str]
     counts: dict[str, int | float | dict[str, int]]
     episodes: tuple[EpisodeResult, ...]
     table: Table = field(repr=False)
@@ -97,6 +110,10 @@ class ModelResult:
                 for family, figures in self.families.items()
             },
             "kinds": self.kinds,
+            "matrix": self.matrix.as_dict(),
+            "sanity": {name: clip.as_dict() for name, clip in self.sanity.items()},
+            "verdicts": list(self.verdicts),
+            "reasons": self.verdicts,
             "counts": self.counts,
             "model": self.model,
             "calibration": self.calibration,
@@ -173,11 +190,13 @@ class _Run:
         self.results: list[EpisodeResult] = []
         self.rows: list[dict[str, NDArray[np.float64]]] = []
         self.groups: dict[str, int] = {}
+        self.sanity = SanityRun(self.asker, limit=options.sanity, seed=options.seed)
 
     def add(self, episode: Episode, *, number: int) -> None:
         """Score one episode and keep what is needed of it."""
         start = time.perf_counter()
         scores = score_episode(self.asker, episode, number=number)
+        self.sanity.add(episode, scores.forward.progress, number=number)
         self.seconds += time.perf_counter() - start
         if sum(scores.missing.values()) == scores.queries:
             # Going on would only wait out one time-out after the other.
@@ -189,23 +208,35 @@ class _Run:
         family = str(episode.meta.get("family", "all"))
         group = self.groups.setdefault(family, len(self.groups))
         fired = fire_frame(scores.forward.done, gate=self.asker.gate(episode.instruction))
-        self.rows.append(episode_row(episode, scores, fired=fired, group=float(group)))
+        self.rows.append(
+            episode_row(episode, scores, gate=self.asker.gate, fired=fired, group=float(group))
+        )
         self.results.append(_keep(episode, scores, family=family, fired=fired))
 
     def finish(self) -> ModelResult:
         """Compute the tables."""
         table = stack(self.rows)
+        overall = _figures(table, METRICS, self.options)
+        sanity = self.sanity.finish()
+        evidence = Evidence(
+            figures={name: figure.value for name, figure in overall.items()},
+            clips=sanity,
+            constant=mean_finite(table["constant"]),
+        )
         return ModelResult(
             name=self.name,
             model=self.asker.model_id,
             calibration=self.asker.calibration_id,
             gate=self.asker.gate(""),
-            overall=_figures(table, METRICS, self.options),
+            overall=overall,
             families={
                 family: _figures(take(table, table["group"] == group), METRICS, self.options)
                 for family, group in sorted(self.groups.items())
             },
             kinds=_kinds(self.results, table),
+            matrix=task_matrix([(r.family, r.scores) for r in self.results if r.success]),
+            sanity=sanity,
+            verdicts=verdicts(evidence),
             counts=self._counts(table),
             episodes=tuple(self.results),
             table=table,
@@ -222,6 +253,9 @@ class _Run:
             "constant_curves": int(table["constant"].sum()),
             "constant_curves_of_successes": int(table["constant"][won].sum()),
             "successes_without_false_instruction": int(np.isnan(table["drop"][won]).sum()),
+            "successes_without_other_tasks": int(np.isnan(table["margin"][won]).sum()),
+            "episodes_without_paraphrases": int(np.isnan(table["spread"]).sum()),
+            "false_instructions_judged": int(table["rejected"][:, 1].sum()),
             "true_dones": int(true),
             "false_dones": int(false),
             "missed_dones": int(missed),
@@ -275,15 +309,12 @@ def _kinds(results: list[EpisodeResult], table: Table) -> dict[str, dict[str, fl
         "final_done": table["final_done"],
         "true_success": table["success"],
         "gate_fired": table["fired"],
+        **{name: table["audit"][:, place] for place, name in enumerate(AUDIT)},
+        **{f"{name}_true": table["audit_truth"][:, place] for place, name in enumerate(AUDIT)},
     }
     found = {}
     for kind, count in sorted(kinds.items()):
         rows = np.array([result.kind == kind for result in results])
-        means = {name: _mean(column[rows]) for name, column in columns.items()}
+        means = {name: mean_finite(column[rows]) for name, column in columns.items()}
         found[kind] = {"episodes": float(count), **means}
     return found
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

@@ -8,11 +8,12 @@ gives NaN. ``summary`` turns per-episode values into the tables.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .ranks import pearson, roc_auc, spearman
+from .ranks import average_precision, pearson, roc_auc, spearman
 
 DEAD_BAND = 0.05
 """True changes of progress smaller than this are neither rising nor falling."""
@@ -72,6 +73,43 @@ def success_auc(final: ArrayLike, success: ArrayLike) -> float:
     return roc_auc(final, success)
 
 
+def success_auprc(final: ArrayLike, success: ArrayLike) -> float:
+    """Area under the precision-recall curve of the final score (Robometer); rules as above.
+
+    Unlike the ROC it feels rare false successes where failures outnumber successes; without any
+    skill it is the share of successes.
+    """
+    return average_precision(final, success)
+
+
+def claim_counts(final: ArrayLike, success: ArrayLike, enter: ArrayLike) -> tuple[int, int, int]:
+    """Count episodes whose last frame is called done, for the F1 of success.
+
+    The threshold is the one at which the gate opens, fixed beforehand: no threshold is searched
+    for on the episodes that are being judged. NaN scores and unknown outcomes are left out; a
+    score equal to the threshold counts as done, as it does for the gate.
+
+    Args:
+        final: ``(n,)`` ``done`` of each last frame.
+        success: ``(n,)`` truth, NaN where nobody knows.
+        enter: ``(n,)`` the gate's ``enter`` for each instruction.
+
+    Returns:
+        True positives, false positives, false negatives.
+    """
+    score, truth = np.asarray(final, np.float64), np.asarray(success, np.float64)
+    known = np.isfinite(score) & np.isfinite(truth)
+    says, won = (score >= np.asarray(enter, np.float64))[known], truth[known] > 0.5
+    return int((says & won).sum()), int((says & ~won).sum()), int((~says & won).sum())
+
+
+def mean_finite(values: ArrayLike) -> float:
+    """Return the mean of the values that are not NaN; NaN where there is none."""
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    return float(array.mean()) if len(array) else math.nan
+
+
 def mismatch_drop(right: float, wrong: ArrayLike) -> float:
     """Final progress with the right instruction minus the mean over instructions that are false.
 
@@ -82,9 +120,57 @@ def mismatch_drop(right: float, wrong: ArrayLike) -> float:
         right: Final progress under the instruction that was carried out.
         wrong: ``(k,)`` final progress under k instructions that the video does not fulfil.
     """
-    values = np.asarray(wrong, np.float64)
+    return float(right - mean_finite(wrong))
+
+
+def diagonal_margin(right: float, wrong: Mapping[str, float]) -> float:
+    """Diagonal of the task × video matrix minus the rest of its column, for one video.
+
+    The matrix holds the final progress of every video under every instruction (Robometer, ReWiND);
+    a margin is taken per column, since a video is what a model can mistake for another task, and
+    the mean over the videos is reported. Every false instruction weighs the same, whatever family
+    it is of. Only pairs that are *known* to be false count: an instruction may well hold in a
+    video that was recorded for another one. So ``mismatch_drop`` asks about other things of the
+    same scene, this about tasks of other scenes.
+
+    Args:
+        right: Final progress under the instruction that was carried out, of a successful video.
+        wrong: Task → final progress under an instruction of it that is false; NaN is left out.
+
+    Returns:
+        In [-1, 1]; 0 where language is ignored, NaN where no false instruction is known.
+    """
+    return float(right - mean_finite(list(wrong.values())))
+
+
+def wording_spread(finals: ArrayLike) -> float:
+    """Population standard deviation of final progress over wordings of one goal, in [0, 0.5].
+
+    Same video, same goal; the episode's own sentence is one of the wordings. NaN answers are left
+    out; fewer than two answers give NaN, a model that reads no words 0.
+
+    Args:
+        finals: ``(k,)`` final progress under each wording.
+    """
+    values = np.asarray(finals, np.float64)
     values = values[np.isfinite(values)]
-    return float(right - values.mean()) if len(values) else math.nan
+    return float(values.std()) if len(values) > 1 else math.nan
+
+
+def rubric(progress: float, *, success: bool | None = None) -> float:
+    """Return progress on the scale of RoboReward: 1 none, 2 minimal, 3 partial, 4 near, 5 perfect.
+
+    The bins are those of {0, ¼, ½, ¾, 1}, the nearest one; halves go up. Where the outcome is
+    known, as for the truth, only a success is perfect: a failure that came nearer than ⅞ is 4.
+
+    Args:
+        progress: In [0, 1]; NaN stays NaN.
+        success: True outcome of the episode; ``None`` for a prediction.
+    """
+    if math.isnan(progress):
+        return math.nan
+    score = 1.0 + math.floor(4.0 * progress + 0.5)
+    return min(score, 4.0) if success is False else score
 
 
 def alignment(predicted: ArrayLike, truth: ArrayLike) -> float:
@@ -116,6 +202,26 @@ def pairwise_counts(final: ArrayLike, success: ArrayLike) -> tuple[int, int]:
     good = score[np.isfinite(score) & (truth > 0.5)]
     bad = score[np.isfinite(score) & (truth <= 0.5)]
     return int((good[:, None] > bad[None, :]).sum()), len(good) * len(bad)
+
+
+def preference_counts(final: ArrayLike, quality: ArrayLike) -> tuple[int, int]:
+    """Count pairs of whole episodes of unlike quality whose better one scores *strictly* higher.
+
+    Failure < suboptimal < success, by final progress, as Robometer's fallback; a tie in the score
+    is wrong, pairs of equal quality are not asked. NaN scores and labels are left out.
+
+    Args:
+        final: ``(n,)`` final progress of episodes of one task family.
+        quality: ``(n,)`` label, higher is better, NaN where nobody knows.
+
+    Returns:
+        Pairs that are right, and all pairs that were asked.
+    """
+    score, label = np.asarray(final, np.float64), np.asarray(quality, np.float64)
+    known = np.isfinite(score) & np.isfinite(label)
+    score, label = score[known], label[known]
+    better = label[:, None] > label[None, :]
+    return int((better & (score[:, None] > score[None, :])).sum()), int(better.sum())
 
 
 def direction_counts(contrastive: ArrayLike, change: ArrayLike) -> tuple[float, int]:

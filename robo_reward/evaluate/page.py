@@ -10,15 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from robo_reward.report.bootstrap import Estimate
-from robo_reward.report.charts import (
-    Curves,
-    confusion,
-    episode_curves,
-    legend,
-    reliability_chart,
-    roc_chart,
-)
-from robo_reward.report.filmstrip import strip_html
+from robo_reward.report.charts import confusion, legend, reliability_chart, roc_chart
 from robo_reward.report.html_page import (
     Cell,
     Figure,
@@ -27,13 +19,14 @@ from robo_reward.report.html_page import (
     cards,
     figure,
     grid,
-    number,
     table,
     write_report,
 )
 from robo_reward.report.palette import MODELS
 
-from .harness import EpisodeResult, EvalResult, ModelResult
+from .checks_page import audit_section, matrix_section, sanity_section
+from .episodes_page import episodes_section
+from .harness import EvalResult, ModelResult
 from .ranks import roc_curve
 from .summary import HEADLINE, METRICS
 
@@ -46,8 +39,6 @@ FAMILY_COLUMNS = (
     "done_recall",
     "false_done_per_1000",
 )
-SHOWN = 10
-"""Episodes shown at either end."""
 
 
 def write_eval_report(
@@ -76,7 +67,14 @@ def write_eval_report(
     sections += [_warnings(result), _all_metrics(result), _diagrams(result)]
     for model in result.models:
         suffix = f" · {model.name}" if several else ""
-        sections += [_families(model, suffix), _kinds(model, suffix), _episodes(model, suffix)]
+        sections += [
+            sanity_section(model, suffix),
+            matrix_section(model, suffix),
+            _families(model, suffix),
+            _kinds(model, suffix),
+            audit_section(model, suffix),
+            episodes_section(model, suffix),
+        ]
     report = Report(
         title=title,
         subtitle=subtitle,
@@ -108,19 +106,22 @@ def _warnings(result: EvalResult) -> Section:
 
 
 def shortcuts(model: ModelResult) -> list[str]:
-    """Return a sentence for every shortcut that the figures give away."""
-    found = []
-    value = {name: figure.value for name, figure in model.overall.items()}
-    if value["vroc"] < 0:
-        found.append(f"{model.name} scores time: progress rises on clips that run backwards")
-    if value["mismatch_drop"] < 0.1:
-        found.append(f"{model.name} ignores language: a false instruction costs it nothing")
+    """Return a sentence for every shortcut that the model takes, and for what it left out."""
+    found = [f"{model.name} {_verb(name)}: {why}" for name, why in model.verdicts.items()]
     if model.counts["constant_curves_of_successes"]:
         count = model.counts["constant_curves_of_successes"]
         found.append(f"{model.name} gave one value throughout in {count} successes (VOC 0)")
     if model.counts["queries_missing"]:
         found.append(f"{model.name} left queries unanswered: {model.counts['queries_missing']}")
     return found
+
+
+def _verb(verdict: str) -> str:
+    return {
+        "blind": "is blind",
+        "constant": "is constant",
+        "false done": "says done without the goal",
+    }.get(verdict, verdict)
 
 
 def _all_metrics(result: EvalResult) -> Section:
@@ -206,53 +207,6 @@ def _kinds(model: ModelResult, suffix: str) -> Section:
     head = ["kind", "episodes", "true success", "final progress", "final done", "gate opened"]
     note = "Means per kind of episode: which failures the model takes for success."
     return Section(title=f"By kind of episode{suffix}", body=table(head, rows), note=note)
-
-
-def _episodes(model: ModelResult, suffix: str) -> Section:
-    ranked = sorted(model.episodes, key=lambda e: -e.fault if math.isfinite(e.fault) else -math.inf)
-    shown = min(SHOWN, (len(ranked) + 1) // 2)
-    worst, best = ranked[:shown], ranked[len(ranked) - shown :][::-1]
-    key = legend(
-        {
-            "progress": "progress",
-            "truth": "true progress",
-            "done": "done",
-            "wrong": "progress under a false instruction",
-        }
-    )
-    body = (
-        key
-        + f"<h3>Most wrong{escape(suffix)}</h3>"
-        + grid([_episode(e) for e in worst])
-        + f"<h3 style='margin-top:22px'>Most right{escape(suffix)}</h3>"
-        + grid([_episode(e) for e in best])
-    )
-    note = (
-        "Sorted by mean |progress - true progress| plus |final done - success|. "
-        "Each picture stands above its frame."
-    )
-    return Section(title=f"Episodes{suffix}", body=body, note=note)
-
-
-def _episode(episode: EpisodeResult) -> str:
-    places = episode.scores.wrong_places
-    curves = Curves(
-        progress=episode.scores.forward.progress,
-        done=episode.scores.forward.done,
-        truth=episode.progress,
-        wrong={text: (places, values) for text, values in episode.scores.wrong.items()},
-        fired=episode.fired,
-    )
-    outcome = {True: "success", False: "failure", None: "unknown"}[episode.success]
-    colour = {True: "done", False: "wrong", None: "truth"}[episode.success]
-    words = [episode.id, episode.family, episode.kind, f"fault {number(episode.fault)}"]
-    return (
-        f'<div class="episode"><h3><span>{escape(episode.instruction)}</span>'
-        f'<span class="tag {colour}">{outcome}</span></h3>'
-        f"<p>{escape(' · '.join(words))}</p>"
-        f"{strip_html(episode.strip, frames=episode.places.tolist())}"
-        f"{episode_curves(curves)}</div>"
-    )
 
 
 def _or_zero(value: float) -> float:

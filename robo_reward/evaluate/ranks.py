@@ -1,4 +1,4 @@
-"""Rank statistics in numpy: ranks with ties, Spearman, Pearson, Kendall τ-a, ROC and its area.
+"""Rank statistics in numpy: Spearman, Pearson, Kendall τ-a, ROC and precision-recall areas.
 
 Shared rules. A pair with a NaN in it is left out. A series whose values span at most ``CONSTANT``
 counts as constant, so that rounding noise has no rank order. A constant *prediction* correlates 0
@@ -123,6 +123,29 @@ def roc_auc(score: ArrayLike, positive: ArrayLike) -> float:
     if not count or not others:
         return math.nan
     return float((ranks(x)[hit].sum() - count * (count + 1) / 2.0) / (count * others))
+
+
+def average_precision(score: ArrayLike, positive: ArrayLike) -> float:
+    """Return the area under the precision-recall curve: Σ (R_n - R_n-1) · P_n over thresholds.
+
+    Steps, not trapezes, which would flatter (Davis & Goadrich 2006; scikit-learn's definition).
+    Equal scores are one threshold. NaN scores are left out. One class only gives NaN; a constant
+    score gives the share of positives.
+
+    Args:
+        score: ``(n,)``.
+        positive: ``(n,)`` truth; values above 0.5 are positive, NaN is left out.
+    """
+    x, y = _pairs(score, positive)
+    hit = y > 0.5
+    if not hit.any() or hit.all():
+        return math.nan
+    order = np.argsort(-x, kind="stable")
+    last_of_tie = np.append(np.diff(x[order]) != 0, True)
+    true = np.cumsum(hit[order])[last_of_tie]
+    precision = true / (np.flatnonzero(last_of_tie) + 1)
+    gained = np.diff(true, prepend=0) / hit.sum()
+    return float(gained @ precision)
 
 
 def roc_curve(score: ArrayLike, positive: ArrayLike) -> tuple[Floats, Floats]:

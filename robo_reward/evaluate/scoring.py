@@ -1,4 +1,4 @@
-"""Asking one model about one episode: forwards, backwards, with false instructions, in pairs."""
+"""Asking one model about one episode: forwards, backwards, in pairs, and in other words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robo_reward.signals import RANGES, SIGNALS, Score
 from robo_reward.task import Task
 
 STRIP = 8
-"""Frames of a film strip, and those that are asked about with a false instruction."""
+"""Frames of a film strip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,10 @@ class EvalOptions:
         cameras: Cameras to use, in order; empty takes the episode's first ones, as many as the
             model has views.
         reverse: Whether the clip is scored once more from its last frame to its first.
-        mismatches: How many of an episode's false instructions are asked about.
+        mismatches: How many of an episode's false instructions are asked about, in every frame.
+        wordings: How many true paraphrases of each kind are asked about in the last frame.
+        other_tasks: Whether successes are asked about under the instructions of other tasks.
+        sanity: Number of successes that the sanity clips are made from; 0 for none.
         pairs: Pairs of frames for the direction metrics, each an eighth of the episode apart.
         resamples: Bootstrap resamples over episodes.
         seed: Seed of the bootstrap.
@@ -47,6 +50,9 @@ class EvalOptions:
     cameras: tuple[str, ...] = ()
     reverse: bool = True
     mismatches: int = 3
+    wordings: int = 6
+    other_tasks: bool = True
+    sanity: int = 12
     pairs: int = 16
     resamples: int = 1000
     seed: int = 0
@@ -55,7 +61,8 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         """Refuse numbers with which nothing would be measured."""
-        for name, low in (("batch_size", 1), ("mismatches", 0), ("pairs", 0), ("resamples", 0)):
+        for name in ("batch_size", "mismatches", "wordings", "sanity", "pairs", "resamples"):
+            low = int(name == "batch_size")
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be >= {low}, got {getattr(self, name)}")
 
@@ -68,8 +75,10 @@ class EpisodeScores:
         forward: Signals of every frame against the one before it, ``(T,)`` each.
         backward: ``(T,)`` progress of the clip played backwards, in playing order; empty if not
             asked.
-        wrong: False instruction → ``(n,)`` progress at ``wrong_places``.
-        wrong_places: ``(n,) int`` frames, the last one among them.
+        wrong: False instruction → signals of every frame under it.
+        wordings: Kind of wording → final progress ``(k,)`` under the episode's own sentence and
+            its paraphrases of this kind.
+        other_tasks: Task → final progress under an instruction of it that is false here.
         pair_starts: ``(n,) int`` reference frame of each pair, chronological.
         pair_ends: ``(n,) int`` newest frame of each pair.
         pair_delta: ``(n,)`` predicted change of each pair.
@@ -81,8 +90,9 @@ class EpisodeScores:
 
     forward: ScoreArrays
     backward: NDArray[np.float32]
-    wrong: dict[str, NDArray[np.float32]]
-    wrong_places: NDArray[np.int64]
+    wrong: dict[str, ScoreArrays]
+    wordings: dict[str, NDArray[np.float32]]
+    other_tasks: dict[str, float]
     pair_starts: NDArray[np.int64]
     pair_ends: NDArray[np.int64]
     pair_delta: NDArray[np.float32]
@@ -177,28 +187,41 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
         number: Index of the episode, which makes the episode numbers of its clips unique.
     """
     before, asked = asker.missing.copy(), asker.queries
-    views = episode_views(episode, asker.options.cameras, limit=asker.max_views)
+    options = asker.options
+    views = episode_views(episode, options.cameras, limit=asker.max_views)
     clips = 100 * number
     task = Task(instruction=episode.instruction)
-    starts, ends = pair_places(len(views), count=asker.options.pairs)
-    places = np.arange(len(views)) if asker.history else strip_places(len(views))
-    texts = false_instructions(episode)[: asker.options.mismatches]
-    back = views[::-1] if asker.options.reverse else []
+    starts, ends = pair_places(len(views), count=options.pairs)
+    false = false_instructions(episode)[: options.mismatches]
+    wordings = _wordings(episode, options.wordings)
+    others = _other_tasks(episode) if options.other_tasks else {}
+    back = views[::-1] if options.reverse else []
     passes = {
         "forward": clip_queries(views, task, clip=clips),
         "backward": clip_queries(back, task, clip=clips + 1),
         "pairs": _pairs(views, task, ends, starts, clip=clips + 2),
         "swapped": _pairs(views, task, starts, ends, clip=clips + 3),
     }
-    for index, text in enumerate(texts):
+    for index, text in enumerate(false):
         clip = clip_queries(views, Task(instruction=text), clip=clips + 10 + index)
-        passes[f"wrong {text}"] = [clip[place] for place in places]
+        passes[f"in full: {text}"] = clip
+    said = dict.fromkeys([*sum(wordings.values(), ()), *others.values()])
+    for index, text in enumerate(said):
+        clip = clip_queries(views, Task(instruction=text), clip=clips + 40 + index)
+        # A model that looks back must have been shown what there is to look back at.
+        passes[f"at the end: {text}"] = clip if asker.history else clip[-1:]
     found = asker.ask_all(passes)
+    final = {text: float(found[f"at the end: {text}"].progress[-1]) for text in said}
+    own = float(found["forward"].progress[-1])
     return EpisodeScores(
         forward=found["forward"],
         backward=found["backward"].progress,
-        wrong={text: found[f"wrong {text}"].progress for text in texts},
-        wrong_places=places,
+        wrong={text: found[f"in full: {text}"] for text in false},
+        wordings={
+            kind: np.array([own, *(final[text] for text in texts)], np.float32)
+            for kind, texts in wordings.items()
+        },
+        other_tasks={family: final[text] for family, text in others.items()},
         pair_starts=starts,
         pair_ends=ends,
         pair_delta=found["pairs"].progress_delta,
@@ -217,6 +240,39 @@ def false_instructions(episode: Episode) -> tuple[str, ...]:
     """
     texts = episode.meta.get("alternatives") or ()
     return tuple(text for text in dict.fromkeys(texts) if text != episode.instruction)
+
+
+def never_true(episode: Episode) -> frozenset[str]:
+    """Return the false instructions that hold in no frame at all: ``meta["never_true"]``."""
+    return frozenset(episode.meta.get("never_true") or ())
+
+
+def paraphrases(episode: Episode, kind: str) -> tuple[str, ...]:
+    """Return other sentences for the same goal: ``meta["paraphrases"][kind]``."""
+    texts = (episode.meta.get("paraphrases") or {}).get(kind) or ()
+    return tuple(text for text in dict.fromkeys(texts) if text != episode.instruction)
+
+
+def other_task(episode: Episode, family: str) -> str | None:
+    """Return a sentence of a task that is false here: ``meta["other_tasks"][family]``."""
+    text = (episode.meta.get("other_tasks") or {}).get(family)
+    return None if text is None else str(text)
+
+
+def _wordings(episode: Episode, count: int) -> dict[str, tuple[str, ...]]:
+    kinds = episode.meta.get("paraphrases") or {}
+    return {kind: _spread(paraphrases(episode, kind), count) for kind in kinds}
+
+
+def _spread(texts: tuple[str, ...], count: int) -> tuple[str, ...]:
+    # Evenly over the list and not its first ones, which are the plainest.
+    return tuple(texts[i] for i in strip_places(len(texts), count=count)) if texts else ()
+
+
+def _other_tasks(episode: Episode) -> dict[str, str]:
+    # Only successes have a right answer to compare with.
+    texts = episode.meta.get("other_tasks") or {}
+    return dict(texts) if episode.success else {}
 
 
 def strip_places(frames: int, *, count: int = STRIP) -> NDArray[np.int64]:

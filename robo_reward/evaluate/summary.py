@@ -1,30 +1,21 @@
-"""From episodes to tables: the columns every episode gives, and the metrics computed from them."""
+"""The metrics of a report, each computed from a table with one row per episode."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.datasets.episode import Episode
 from robo_reward.report.bootstrap import Statistic, Table
-from robo_reward.shaping.outcome import (
-    gate_false_dones,
-    gate_outcome,
-    gate_precision,
-    gate_recall,
-)
-from robo_reward.shaping.reliability import BINS, ece, reliability
+from robo_reward.shaping.outcome import gate_false_dones, gate_precision, gate_recall
+from robo_reward.shaping.reliability import ece
 
 from . import metrics
-from .ranks import Floats, is_constant, kendall_tau_a, tau_a_ceiling
-from .scoring import EpisodeScores
-
-QUALITY = {"failure": 0.0, "suboptimal": 1.0, "success": 2.0}
+from .ranks import Floats, kendall_tau_a, tau_a_ceiling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,92 +37,12 @@ class Metric:
     compute: Statistic
 
 
-def episode_row(
-    episode: Episode, scores: EpisodeScores, *, fired: int | None, group: float
-) -> dict[str, NDArray[np.float64]]:
-    """Return what the metrics need of one episode: column → scalar or fixed-size array.
-
-    Args:
-        episode: The recording with its truth.
-        scores: What the model said.
-        fired: Frame at which the done gate decided, or ``None``.
-        group: Number of the episode's task family.
-    """
-    success = math.nan if episode.success is None else float(episode.success)
-    progress = scores.forward.progress
-    won = success == 1.0
-    row: dict[str, object] = {
-        "success": success,
-        "group": group,
-        "quality": math.nan if episode.quality is None else QUALITY[episode.quality],
-        "voc": metrics.voc(progress) if won else math.nan,
-        "vroc": metrics.vroc(scores.backward) if won and len(scores.backward) else math.nan,
-        "constant": float(is_constant(progress)),
-        "final_progress": progress[-1],
-        "final_done": scores.forward.done[-1],
-        "drop": _drop(scores) if won else math.nan,
-        "voc_truth": metrics.voc(episode.progress)
-        if won and episode.progress is not None
-        else math.nan,
-        **_against_truth(episode, scores),
-        **_gate(episode, scores, fired),
-    }
-    return {name: np.asarray(value, np.float64) for name, value in row.items()}
-
-
-def _drop(scores: EpisodeScores) -> float:
-    finals = [curve[-1] for curve in scores.wrong.values()]
-    return metrics.mismatch_drop(float(scores.forward.progress[-1]), finals)
-
-
-def _against_truth(episode: Episode, scores: EpisodeScores) -> dict[str, object]:
-    truth = episode.progress
-    swapped = scores.pair_contrastive + scores.swapped_contrastive
-    row: dict[str, object] = {
-        "pearson": math.nan,
-        "mae": math.nan,
-        "direction": np.zeros(2),
-        "trend": np.zeros(6),
-        "antisymmetry": float(np.abs(swapped).mean()) if len(swapped) else math.nan,
-    }
-    if truth is None:
-        return row
-    change = truth[scores.pair_ends] - truth[scores.pair_starts]
-    asked = np.concatenate([scores.pair_contrastive, scores.swapped_contrastive])
-    row["pearson"] = metrics.alignment(scores.forward.progress, truth)
-    error = np.abs(scores.forward.progress - truth)
-    row["mae"] = float(error[np.isfinite(error)].mean()) if np.isfinite(error).any() else math.nan
-    row["direction"] = np.array(metrics.direction_counts(asked, np.concatenate([change, -change])))
-    row["trend"] = np.array(metrics.trend_counts(scores.pair_delta, change))
-    return row
-
-
-def _gate(episode: Episode, scores: EpisodeScores, fired: int | None) -> dict[str, object]:
-    truth, done = episode.done, scores.forward.done
-    if truth is None:
-        empty = np.zeros((BINS, 3))
-        return {"gate": np.zeros(4), "delay": math.nan, "reliability": empty, "fired": math.nan}
-    outcome = gate_outcome(fired, truth)
-    return {
-        "gate": outcome.counts,
-        "delay": outcome.delay,
-        "reliability": reliability(done, truth),
-        "fired": float(outcome.fired is not None),
-    }
-
-
-def stack(rows: Sequence[dict[str, NDArray[np.float64]]]) -> Table:
-    """Turn rows into a table: column → ``(n, …)``."""
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
-
-
 def mean(column: str, *, won: bool = False) -> Statistic:
     """Make the statistic "mean of a column without its NaN", over successes only if ``won``."""
 
     def compute(table: Table) -> float:
         values = table[column][table["success"] == 1.0] if won else table[column]
-        values = values[np.isfinite(values)]
-        return float(values.mean()) if len(values) else math.nan
+        return metrics.mean_finite(values)
 
     return compute
 
@@ -152,20 +63,51 @@ def _auc(column: str) -> Statistic:
     return lambda table: metrics.success_auc(table[column], table["success"])
 
 
+def _auprc(table: Table) -> float:
+    return metrics.success_auprc(table["final_done"], table["success"])
+
+
+def _success_f1(table: Table) -> float:
+    return metrics.f1(
+        *metrics.claim_counts(table["final_done"], table["success"], table["gate_enter"])
+    )
+
+
 def _pairwise(table: Table) -> float:
-    counts = [
-        metrics.pairwise_counts(table["final_progress"][rows], table["success"][rows])
-        for rows in _groups(table)
-    ]
+    return _pooled(table, metrics.pairwise_counts, "success")
+
+
+def _preference(table: Table) -> float:
+    return _pooled(table, metrics.preference_counts, "quality")
+
+
+def _pooled(table: Table, count: Callable[..., tuple[int, int]], column: str) -> float:
+    """Share of right pairs, counted within families and added up."""
+    counts = [count(table["final_progress"][rows], table[column][rows]) for rows in _groups(table)]
     return _ratio(sum(right for right, _ in counts), sum(seen for _, seen in counts))
 
 
+def _rubric(table: Table) -> float:
+    errors = table["rubric_error"]
+    return metrics.mean_finite([metrics.mean_finite(errors[rows]) for rows in _groups(table)])
+
+
+def _rejection(table: Table) -> float:
+    return _ratio(*table["rejected"].sum(axis=0))
+
+
+def _audit_error(place: int) -> Statistic:
+    return lambda table: metrics.mean_finite(
+        np.abs(table["audit"][:, place] - table["audit_truth"][:, place])
+    )
+
+
 def _tau(table: Table) -> float:
-    return _nanmean([kendall_tau_a(*_ranking(table, rows)) for rows in _groups(table)])
+    return metrics.mean_finite([kendall_tau_a(*_ranking(table, rows)) for rows in _groups(table)])
 
 
 def _tau_ceiling(table: Table) -> float:
-    return _nanmean([tau_a_ceiling(_ranking(table, rows)[1]) for rows in _groups(table)])
+    return metrics.mean_finite([tau_a_ceiling(_ranking(table, rows)[1]) for rows in _groups(table)])
 
 
 def _tau_share(table: Table) -> float:
@@ -202,11 +144,6 @@ def _ranking(table: Table, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
 
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else math.nan
-
-
-def _nanmean(values: list[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.mean(finite)) if finite else math.nan
 
 
 METRICS: tuple[Metric, ...] = (
@@ -253,6 +190,20 @@ METRICS: tuple[Metric, ...] = (
         compute=_auc("final_progress"),
     ),
     Metric(
+        name="success_auprc",
+        title="Success AUPRC",
+        better="higher",
+        definition="area under precision-recall of the last frame's done, in steps",
+        compute=_auprc,
+    ),
+    Metric(
+        name="success_f1",
+        title="Success F1",
+        better="higher",
+        definition="last frame's done at the gate's enter threshold against true success",
+        compute=_success_f1,
+    ),
+    Metric(
         name="mismatch_drop",
         title="Mismatch drop",
         better="higher",
@@ -272,6 +223,34 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         definition="half of the successes drop by less than this",
         compute=_drop_quantile(0.5),
+    ),
+    Metric(
+        name="mismatch_rejection",
+        title="Mismatch rejection",
+        better="higher",
+        definition="false instructions, true in no frame, whose done never opens the gate",
+        compute=_rejection,
+    ),
+    Metric(
+        name="diagonal_margin",
+        title="Diagonal margin",
+        better="higher",
+        definition="task × video matrix: final progress, right minus false tasks, of successes",
+        compute=mean("margin"),
+    ),
+    Metric(
+        name="paraphrase_spread",
+        title="Paraphrase spread",
+        better="lower",
+        definition="standard deviation of final progress over wordings of the grammar",
+        compute=mean("spread"),
+    ),
+    Metric(
+        name="paraphrase_spread_held_out",
+        title="Paraphrase spread, held out",
+        better="lower",
+        definition="the same over wordings that no training sentence has",
+        compute=mean("spread_held_out"),
     ),
     Metric(
         name="pearson",
@@ -295,11 +274,25 @@ METRICS: tuple[Metric, ...] = (
         compute=mean("mae"),
     ),
     Metric(
+        name="rubric_mae",
+        title="1–5 error",
+        better="lower",
+        definition="final progress and truth on RoboReward's 1–5 scale, mean over families",
+        compute=_rubric,
+    ),
+    Metric(
         name="pairwise_accuracy",
         title="Pairwise accuracy",
         better="higher",
         definition="success above failure of the same family by final progress; ties are wrong",
         compute=_pairwise,
+    ),
+    Metric(
+        name="preference_accuracy",
+        title="Preference accuracy",
+        better="higher",
+        definition="failure < suboptimal < success of a family, by final progress; ties are wrong",
+        compute=_preference,
     ),
     Metric(
         name="direction_accuracy",
@@ -377,6 +370,34 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         definition="calibration error over all frames, 15 bins of equal width",
         compute=_ece,
+    ),
+    Metric(
+        name="max_progress_error",
+        title="Max progress error",
+        better="lower",
+        definition="audit: |highest progress - that of the truth|, mean over episodes",
+        compute=_audit_error(0),
+    ),
+    Metric(
+        name="path_efficiency_error",
+        title="Path efficiency error",
+        better="lower",
+        definition="audit: the same of P_T² over path length (PPL)",
+        compute=_audit_error(1),
+    ),
+    Metric(
+        name="regret_error",
+        title="Regret error",
+        better="lower",
+        definition="audit: the same of the mean drop below the running maximum (CRA)",
+        compute=_audit_error(2),
+    ),
+    Metric(
+        name="stagnation_error",
+        title="Stagnation error",
+        better="lower",
+        definition="audit: the same of the share of steps that change nothing",
+        compute=_audit_error(3),
     ),
     Metric(
         name="antisymmetry_error",

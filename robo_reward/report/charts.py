@@ -114,6 +114,30 @@ def confusion(
     return f'<table class="confusion"><tr><td></td>{head}</tr>{"".join(lines)}</table>'
 
 
+def heat_map(values: Floats, *, rows: Sequence[str], columns: Sequence[str]) -> str:
+    """Return a table of numbers in [0, 1], each shaded by its value; NaN is a dash on no shade.
+
+    Args:
+        values: ``(rows, columns)``.
+        rows: Names at the left.
+        columns: Names on top.
+    """
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in columns)
+    lines = []
+    for name, line in zip(rows, values.tolist(), strict=True):
+        body = "".join(
+            f'<td style="--share:{value:.3f}">{value:.2f}</td>'
+            if math.isfinite(value)
+            else '<td style="--share:0">–</td>'
+            for value in line
+        )
+        lines.append(f"<tr><th scope=row>{escape(name)}</th>{body}</tr>")
+    return (
+        '<div class="scroll"><table class="confusion heat">'
+        f"<tr><td></td>{head}</tr>{''.join(lines)}</table></div>"
+    )
+
+
 def _square(title: str) -> Chart:
     chart = Chart(title, x=(0, 1), y=(0, 1), width=330, height=310, margins=(38, 12, 14, 42))
     chart.y_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "½", "", "1"])

@@ -76,6 +76,9 @@ border:1px solid;color:var(--c)}
 background:color-mix(in srgb,var(--progress) calc(var(--share)*60%),var(--bg));min-width:86px}
 .confusion th{border:0;font-weight:500;color:var(--soft);font-size:13px;white-space:normal;
 text-align:center;vertical-align:middle}
+.heat td{font-size:14px;padding:8px 6px;min-width:56px}
+.heat th{padding:6px 8px}
+.heat th:first-child{text-align:left}
 details{margin:14px 0}
 summary{cursor:pointer;color:var(--soft)}
 @media print{body{max-width:none;padding:0}.episode,figure{break-inside:avoid}}
