@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -15,36 +16,39 @@ from .harness import ModelResult
 from .sanity import CLIPS, MAX_OPENED, ClipResult
 
 
-def sanity_section(model: ModelResult, suffix: str) -> Section:
-    """Return the table of sanity clips, empty where none could be made."""
-    if not model.sanity:
+def sanity_section(models: Sequence[ModelResult]) -> Section:
+    """Return the table of sanity clips, models side by side; empty where none could be made."""
+    asked = [model for model in models if model.sanity]
+    if not asked:
         return Section(title="", body="")
-    rows: list[list[Cell | Figure]] = []
-    for clip in CLIPS:
-        result = model.sanity[clip.name]
-        rows.append(
-            [
-                clip.name.replace("_", " "),
-                _outcome(result),
-                result.value,
-                f"{'≥' if clip.at_least else '≤'} {clip.limit:g}",
-                result.opened,
-                result.episodes,
-                f"{clip.words}; {clip.expectation}",
-            ]
-        )
-    head = ["clip", "holds", "figure", "must be", "gate opened", "clips", "what is shown and asked"]
-    note = (
-        "Successes, changed so that the right answer is known. Figures are means over clips; "
-        f"where the goal never holds, the gate may open in at most {MAX_OPENED:.0%} of them."
+    rows: list[list[Cell | Figure]] = [
+        [
+            clip.name.replace("_", " "),
+            *(_answer(model.sanity[clip.name]) for model in asked),
+            f"{'≥' if clip.at_least else '≤'} {clip.limit:g}",
+            f"{clip.words}; {clip.expectation}",
+        ]
+        for clip in CLIPS
+    ]
+    said = "".join(
+        f"<p><b>{escape(model.name)}</b>: "
+        f"{escape(', '.join(model.verdicts) or 'no shortcut was seen')}</p>"
+        for model in asked
     )
-    said = ", ".join(model.verdicts) or "no shortcut was seen"
-    body = f"<p><b>{escape(model.name)}</b>: {escape(said)}</p>" + table(head, rows, words=[6])
-    return Section(title=f"Sanity clips{suffix}", body=body, note=note)
+    head = ["clip", *(model.name for model in asked), "must be", "what is shown and asked"]
+    note = (
+        f"{max(result.episodes for result in asked[0].sanity.values())} successes, changed so that "
+        "the right answer is known. Figures are means over clips; where the goal holds in no "
+        f"frame, the gate may open in at most {MAX_OPENED:.0%} of them."
+    )
+    body = said + table(head, rows, words=[len(head) - 1])
+    return Section(title="Sanity clips", body=body, note=note)
 
 
-def _outcome(result: ClipResult) -> str:
-    return {True: "✓ yes", False: "✗ no", None: "not asked"}[result.holds]
+def _answer(result: ClipResult) -> str:
+    mark = {True: "✓", False: "✗", None: "–"}[result.holds]
+    gate = f" · gate {result.opened:.0%}" if result.opened > 0 else ""
+    return f"{mark} {number(result.value)}{gate}"
 
 
 def matrix_section(model: ModelResult, suffix: str) -> Section:

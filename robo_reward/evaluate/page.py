@@ -65,10 +65,10 @@ def write_eval_report(
     several = len(result.models) > 1
     sections = [_headline(model, named=several) for model in result.models]
     sections += [_warnings(result), _all_metrics(result), _diagrams(result)]
+    sections.append(sanity_section(result.models))
     for model in result.models:
         suffix = f" · {model.name}" if several else ""
         sections += [
-            sanity_section(model, suffix),
             matrix_section(model, suffix),
             _families(model, suffix),
             _kinds(model, suffix),

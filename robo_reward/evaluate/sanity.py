@@ -30,7 +30,8 @@ RISE = 0.3
 MAX_OPENED = 0.1
 """Largest share of clips without the goal on which the gate may open."""
 COVER = 0.3
-"""Width of the bar of the occluded clip, as a share of the image."""
+"""Side of the square of the occluded clip, as a share of the image's: a tenth of the picture. It
+hides what matters in a few clips, as a passing hand does, and must not matter in most."""
 
 Floats = NDArray[np.floating[Any]]
 Random = np.random.Generator
@@ -282,12 +283,15 @@ def _paraphrased(episode: Episode, rng: Random) -> Clip | None:
 
 
 def _occluded(episode: Episode, rng: Random) -> Clip:
-    place, shade = float(rng.uniform(0.0, 1.0 - COVER)), int(rng.integers(60, 196))
+    top, left = rng.uniform(0.0, 1.0 - COVER, 2)
+    shade = int(rng.integers(60, 196))
 
     def cover(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        wide = image.shape[1]
+        tall, wide, _ = image.shape
+        rows = slice(round(top * tall), round((top + COVER) * tall))
+        columns = slice(round(left * wide), round((left + COVER) * wide))
         covered = image.copy()
-        covered[:, round(place * wide) : round((place + COVER) * wide)] = shade
+        covered[rows, columns] = shade
         return covered
 
     return Clip(order=_as_it_is(episode), instruction=episode.instruction, paint=cover)
@@ -400,7 +404,7 @@ CLIPS: tuple[SanityClip, ...] = (
     ),
     SanityClip(
         name="occluded",
-        words="a grey bar over three tenths of the picture",
+        words="a grey square over a tenth of the picture",
         expectation="progress still rises: Spearman with the frame index",
         limit=0.5,
         at_least=True,

@@ -12,7 +12,7 @@ NOTHING = 0.1
 """A difference of progress below this is none: what was changed was not noticed."""
 BACKWARDS = -0.3
 """VROC at or below this: progress rises while the recording runs backwards."""
-UNCHANGED = 0.05
+UNCHANGED = 0.02
 """A curve that moves by less than this on black pictures does not come from pictures."""
 DRIFT = 0.5
 """Spearman with time, while the picture stands still, from which on progress counts frames."""

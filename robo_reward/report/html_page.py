@@ -173,7 +173,10 @@ def number(value: float) -> str:
         return "–"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    if abs(value) >= 10:
+        return f"{value:.2f}"
+    # Plus 0.0, so that what rounds to nothing has no sign.
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def interval(figure: Figure) -> str:

@@ -43,6 +43,12 @@ def painted(
             "family": family,
             "kind": kind or ("expert" if won else "half-way"),
             "alternatives": list(alternatives),
+            "never_true": list(alternatives),
+            "other_tasks": {"push": "push the pink ball", "lift": "lift the yellow can"},
+            "paraphrases": {
+                "grammar": ["slide the red cube", "shove the red cube"],
+                "held_out": ["red cube: push!"],
+            },
         },
     )
 
@@ -52,8 +58,16 @@ def ramp(frames: int, *, end: float = 1.0) -> list[float]:
     return [float(p) for p in np.linspace(0.0, end, frames)]
 
 
+MEANS_THE_SAME = {
+    "push the red cube",
+    "slide the red cube",
+    "shove the red cube",
+    "red cube: push!",
+}
+
+
 class Listener(OraclePixels):
-    """Reads the pixels, but gives a tenth of the progress where the sentence is another one."""
+    """Reads the pixels, but gives a tenth of the progress where the sentence means another goal."""
 
     def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
         arrays = super()._score(queries, newest, reference)
@@ -61,7 +75,7 @@ class Listener(OraclePixels):
 
 
 def _scaled(arrays: ScoreArrays, queries: Sequence[Query]) -> ScoreArrays:
-    heard = [1.0 if q.task.text == "push the red cube" else 0.1 for q in queries]
+    heard = [1.0 if q.task.text in MEANS_THE_SAME else 0.1 for q in queries]
     factor = np.array(heard, np.float32)
     return ScoreArrays(
         progress=arrays.progress * factor,

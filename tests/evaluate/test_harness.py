@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_a_model_that_sees_and_listens_gets_full_marks() -> None:
         "done_recall",
     ):
         assert figures[name] == pytest.approx(1.0), name
+    for name in ("success_auprc", "success_f1", "preference_accuracy", "mismatch_rejection"):
+        assert figures[name] == pytest.approx(1.0), name
+    for name in ("paraphrase_spread", "paraphrase_spread_held_out", "rubric_mae"):
+        assert figures[name] == pytest.approx(0.0), name
+    for name in ("max_progress", "path_efficiency", "regret", "stagnation"):
+        assert figures[f"{name}_error"] == pytest.approx(0.0, abs=0.01), name
+    assert figures["diagonal_margin"] == pytest.approx(0.9)
     assert figures["mismatch_drop"] == pytest.approx(0.9)
     assert figures["pearson"] == pytest.approx(1.0, abs=1e-3)
     assert figures["false_done_per_1000"] == 0.0
@@ -77,7 +85,8 @@ def test_ignoring_language_drops_nothing() -> None:
 def test_every_frame_is_encoded_once() -> None:
     model = OraclePixels()
     episodes = _episodes()
-    result = evaluate({"m": model}, episodes, options=OPTIONS).models[0]
+    # Sanity clips paint new pictures, which are new frames.
+    result = evaluate({"m": model}, episodes, options=replace(OPTIONS, sanity=0)).models[0]
     assert model.encoded_frames == sum(map(len, episodes)) == result.counts["frames"]
     queries = result.counts["queries"]
     assert isinstance(queries, int)
@@ -117,6 +126,46 @@ def test_gate_holds_the_last_score_where_the_recording_stops_at_success() -> Non
     assert fire_frame(done, gate=GateConfig()) == 5
     assert fire_frame(done, gate=GateConfig(enter=0.96)) is None
     assert fire_frame(np.array([0.95, np.nan], np.float32), gate=GateConfig()) is None
+
+
+def test_a_false_instruction_is_rejected_only_where_the_gate_stays_closed() -> None:
+    """The deaf model says done under both; a sentence that was true once is not asked about."""
+    won = painted(ramp(30), number=1)
+    won.meta["alternatives"] = [*won.meta["alternatives"], "reach the red cube"]
+    deaf = evaluate({"m": OraclePixels()}, [won], options=OPTIONS).models[0]
+    assert deaf.counts["false_instructions_judged"] == 2
+    assert deaf.overall["mismatch_rejection"].value == 0.0
+    hears = evaluate({"m": Listener()}, [won], options=OPTIONS).models[0]
+    assert hears.overall["mismatch_rejection"].value == 1.0
+
+
+def test_the_matrix_counts_what_is_known_and_nothing_else() -> None:
+    won = [painted(ramp(20), number=1), painted(ramp(20), number=2, family="lift")]
+    won[1].meta["other_tasks"] = {"stack": "stack the green can on the red ball"}
+    lost = painted(ramp(20, end=0.4), number=3)
+    model = evaluate({"m": Listener()}, [*won, lost], options=OPTIONS).models[0]
+    assert model.matrix.tasks == ("lift", "push", "stack")
+    assert model.matrix.videos == ("lift", "push")
+    want = [[1.0, 0.1], [math.nan, 1.0], [0.1, math.nan]]
+    np.testing.assert_allclose(model.matrix.progress, want, atol=1e-6)
+    np.testing.assert_allclose(model.matrix.other_things, [math.nan, 0.1], atol=1e-6)
+    assert model.matrix.counts.tolist() == [1, 1]
+    assert model.overall["diagonal_margin"].value == pytest.approx(0.9)
+
+
+def test_wordings_are_compared_with_the_episodes_own() -> None:
+    class Literal(Listener):
+        """Knows the sentences of training only."""
+
+        def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
+            arrays = super()._score(queries, newest, reference)
+            known = [0.5 if q.task.text == "red cube: push!" else 1.0 for q in queries]
+            return replace(arrays, progress=arrays.progress * np.array(known, np.float32))
+
+    model = evaluate({"m": Literal()}, [painted(ramp(20))], options=OPTIONS).models[0]
+    assert model.overall["paraphrase_spread"].value == pytest.approx(0.0)
+    # 1 and a half: they lie a quarter from their mean.
+    assert model.overall["paraphrase_spread_held_out"].value == pytest.approx(0.25)
 
 
 def test_families_and_kinds_have_their_own_rows() -> None:

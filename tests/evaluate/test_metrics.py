@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from robo_reward.evaluate import metrics, ranks
+from robo_reward.evaluate.audit import AUDIT, audit
 from robo_reward.shaping import outcome, reliability
 
 RNG = np.random.default_rng(7)
@@ -174,3 +177,166 @@ def test_reliability_edges_and_nan() -> None:
     counts = reliability.reliability([0.0, 1.0, 0.5, NAN], [0, 1, 1, 1], bins=2)
     assert counts.tolist() == [[2, 0.5, 1], [1, 1, 1]]
     assert math.isnan(reliability.ece(np.zeros((2, 3))))
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_average_precision_agrees_with_scikit_learn(case: int) -> None:
+    score, other = _series(case)
+    truth = other > 0
+    want = sklearn_metrics.average_precision_score(truth, score)
+    assert ranks.average_precision(score, truth) == pytest.approx(want)
+    with_nan = np.append(score, NAN), np.append(truth.astype(float), 1.0)
+    assert metrics.success_auprc(*with_nan) == pytest.approx(want)
+
+
+def test_average_precision_of_one_class_and_of_constants() -> None:
+    assert math.isnan(ranks.average_precision([0.1, 0.2], [1, 1]))
+    assert math.isnan(ranks.average_precision([0.1, 0.2], [0, 0]))
+    assert ranks.average_precision([0.5] * 8, [1, 0, 0, 0] * 2) == pytest.approx(0.25)
+
+
+def test_success_f1_agrees_with_scikit_learn() -> None:
+    done, truth = RNG.random(200), RNG.random(200) > 0.6
+    enter = np.where(np.arange(200) % 2, 0.5, 0.8)
+    want = sklearn_metrics.f1_score(truth, done >= enter)
+    assert metrics.f1(*metrics.claim_counts(done, truth, enter)) == pytest.approx(want)
+
+
+def test_success_claims_at_the_threshold_count_and_nan_does_not() -> None:
+    assert metrics.claim_counts([0.9, 0.89, 0.95, NAN, 0.9], [1, 1, 0, 1, NAN], [0.9] * 5) == (
+        1,
+        1,
+        1,
+    )
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_preferences_are_the_concordant_pairs_of_scipys_tau(case: int) -> None:
+    score, other = _series(case)
+    quality = np.clip(np.round(other), -1, 1)
+    right, asked = metrics.preference_counts(score, quality)
+    # Goodman and Kruskal count ties in neither; the crosstab gives concordant pairs directly.
+    table = stats.contingency.crosstab(score, quality).count
+    concordant = sum(
+        table[i, j] * table[i + 1 :, j + 1 :].sum()
+        for i in range(table.shape[0])
+        for j in range(table.shape[1])
+    )
+    assert right == concordant
+    pairs = len(quality) * (len(quality) - 1) / 2
+    assert asked == pairs - sum(n * (n - 1) / 2 for n in np.unique(quality, return_counts=True)[1])
+
+
+def test_preference_ties_are_wrong_and_nan_is_not_asked() -> None:
+    assert metrics.preference_counts([0.9, 0.5, 0.5, NAN, 0.1], [2, 1, 0, 0, NAN]) == (2, 3)
+    assert metrics.preference_counts([0.9, 0.8], [1, 1]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("progress", "score"),
+    [
+        (0.0, 1),
+        (0.12, 1),
+        (0.125, 2),
+        (0.25, 2),
+        (0.5, 3),
+        (0.62, 3),
+        (0.87, 4),
+        (0.875, 5),
+        (1, 5),
+    ],
+)
+def test_rubric_bins(progress: float, score: int) -> None:
+    assert metrics.rubric(progress) == score
+    assert metrics.rubric(progress, success=False) == min(score, 4)
+    assert metrics.rubric(progress, success=True) == score
+
+
+def test_rubric_of_nan_is_nan() -> None:
+    assert math.isnan(metrics.rubric(NAN))
+    assert math.isnan(metrics.rubric(NAN, success=False))
+
+
+def test_diagonal_margin_by_hand() -> None:
+    assert metrics.diagonal_margin(0.9, {"a": 0.1, "b": NAN, "c": 0.3}) == pytest.approx(0.7)
+    assert math.isnan(metrics.diagonal_margin(0.9, {}))
+    assert math.isnan(metrics.diagonal_margin(NAN, {"a": 0.1}))
+
+
+def test_wording_spread_is_the_population_standard_deviation() -> None:
+    finals = RNG.random(9)
+    assert metrics.wording_spread(finals) == pytest.approx(stats.tstd(finals) * math.sqrt(8 / 9))
+    assert metrics.wording_spread([0.2, NAN, 0.4]) == pytest.approx(0.1)
+    assert metrics.wording_spread([0.7] * 5) == pytest.approx(0.0)
+    assert math.isnan(metrics.wording_spread([0.4, NAN]))
+    assert math.isnan(metrics.wording_spread([]))
+
+
+def test_audit_by_hand() -> None:
+    # Up to 0.8, down to 0.4, standing still, up to 0.6; P0 = 0 stands before the first frame.
+    figures = dict(zip(AUDIT, audit([0.2, 0.8, 0.4, 0.402, 0.6]), strict=True))
+    assert figures["max_progress"] == pytest.approx(0.8)
+    length = 0.2 + 0.6 + 0.4 + 0.002 + 0.198
+    assert figures["path_efficiency"] == pytest.approx(0.6**2 / length)
+    assert figures["regret"] == pytest.approx((0 + 0 + 0.4 + 0.398 + 0.2) / 5)
+    assert figures["stagnation"] == pytest.approx(1 / 4)
+
+
+def test_audit_of_constants_gaps_and_nothing() -> None:
+    assert audit([0.0, 0.0, 0.0]).tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert audit([0.5, 0.5]).tolist() == pytest.approx([0.5, 0.5, 0.0, 1.0])
+    assert audit([0.1, NAN, 0.6]).tolist() == pytest.approx(audit([0.1, 0.6]).tolist())
+    assert np.isnan(audit([NAN, NAN])).all()
+    assert np.isnan(audit([])).all()
+    assert audit([0.4])[:3].tolist() == pytest.approx([0.4, 0.4, 0.0])
+    assert math.isnan(audit([0.4])[3])
+
+
+curves = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30)
+gappy = st.lists(st.one_of(st.floats(0, 1, width=32), st.just(NAN)), min_size=1, max_size=30)
+
+
+@given(curves)
+def test_audit_stays_in_its_range_and_rewards_a_straight_way(curve: list[float]) -> None:
+    figures = audit(curve)
+    assert np.all((figures >= 0) & (figures <= 1) | np.isnan(figures))
+    straight = audit(np.sort(curve))
+    assert straight[2] == 0.0
+    if straight[1] > 0:
+        # Sorted, the path goes nowhere twice: its efficiency is where it ends.
+        assert straight[1] == pytest.approx(max(curve), abs=1e-6)
+
+
+@given(gappy, st.integers(0, 5))
+def test_rules_for_ties_nan_and_constants_hold_for_any_scores(
+    score: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, len(score)).astype(float)
+    for figure in (
+        metrics.success_auc(score, truth),
+        metrics.success_auprc(score, truth),
+        metrics.f1(*metrics.claim_counts(score, truth, np.full(len(score), 0.5))),
+    ):
+        assert math.isnan(figure) or -1e-9 <= figure <= 1 + 1e-9
+    known = np.isfinite(score)
+    right, asked = metrics.preference_counts(score, truth)
+    assert 0 <= right <= asked == truth[known].sum() * (1 - truth[known]).sum()
+    # Order of the episodes and NaN beside them change nothing.
+    order = rng.permutation(len(score))
+    shuffled = np.append(np.array(score)[order], NAN), np.append(truth[order], 1.0)
+    assert metrics.preference_counts(*shuffled) == (right, asked)
+    again, before = metrics.success_auprc(*shuffled), metrics.success_auprc(score, truth)
+    assert again == pytest.approx(before, nan_ok=True)
+    spread = metrics.wording_spread(score)
+    assert math.isnan(spread) == (known.sum() < 2)
+    assert math.isnan(spread) or 0 <= spread <= 0.5
+
+
+@given(st.floats(0, 1, width=32), st.integers(2, 20))
+def test_a_constant_model_earns_the_floor(value: float, count: int) -> None:
+    truth = [float(i % 2) for i in range(count)]
+    assert metrics.success_auprc([value] * count, truth) == pytest.approx(np.mean(truth))
+    assert metrics.preference_counts([value] * count, truth)[0] == 0
+    assert metrics.diagonal_margin(value, {"a": value}) == 0.0
+    assert metrics.wording_spread([value] * count) == pytest.approx(0.0, abs=1e-7)
