@@ -62,7 +62,7 @@ class TimeCounter(_Sightless):
         compared = np.array([bool(query.reference) for query in queries], np.float32)
         return ScoreArrays(
             progress=progress,
-            progress_delta=compared / self.horizon,
+            progress_delta=compared * np.float32(1.0 / self.horizon),
             done=(progress >= 1.0).astype(np.float32),
             contrastive=compared,
             uncertainty=np.zeros(len(queries), np.float32),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from robo_reward.datasets.episode import Episode
 from robo_reward.evaluate import EvalOptions, evaluate
 from robo_reward.evaluate.sanity import CLIPS, ClipResult, SanityRun, usable
 from robo_reward.evaluate.scoring import Asker
@@ -23,7 +25,7 @@ from .episodes import Listener, painted, ramp
 OPTIONS = EvalOptions(resamples=0)
 
 
-def _episodes() -> list:  # type: ignore[type-arg]
+def _episodes() -> list[Episode]:
     won = [painted(ramp(24 + n), number=n, size=16) for n in range(5)]
     return [*won, painted(ramp(20, end=0.5), number=9, size=16)]
 
@@ -78,7 +80,8 @@ def test_figures_of_the_clips_are_those_worked_by_hand() -> None:
 def test_clips_show_what_they_say() -> None:
     episode = _episodes()[0]
     rng = np.random.default_rng(0)
-    made = {clip.name: clip.make(episode, rng) for clip in CLIPS}
+    # A missing clip would fail by its missing attributes.
+    made: dict[str, Any] = {clip.name: clip.make(episode, rng) for clip in CLIPS}
     count = len(episode)
     assert made["reversed"].order.tolist() == list(range(count))[::-1]
     assert set(made["frozen"].order) == {0}
@@ -143,7 +146,7 @@ def test_other_words_that_decide_are_named() -> None:
 
 
 def test_a_gate_that_opens_fails_a_clip_whose_figure_is_fine() -> None:
-    fine = {
+    fine: dict[str, Any] = {
         "value": 0.0,
         "changed": 0.0,
         "trend": 0.0,
@@ -151,9 +154,9 @@ def test_a_gate_that_opens_fails_a_clip_whose_figure_is_fine() -> None:
         "at_least": False,
         "episodes": 10,
     }
-    assert ClipResult(**fine, opened=0.1).holds  # type: ignore[arg-type]
-    assert not ClipResult(**fine, opened=0.2).holds  # type: ignore[arg-type]
-    assert ClipResult(**fine, opened=math.nan).holds  # type: ignore[arg-type]
+    assert ClipResult(**fine, opened=0.1).holds
+    assert not ClipResult(**fine, opened=0.2).holds
+    assert ClipResult(**fine, opened=math.nan).holds
 
 
 def test_results_are_plain_values() -> None:
