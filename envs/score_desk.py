@@ -93,6 +93,14 @@ class ScoreDesk:
             self._check(self._info, goal=goal)
         return self._info
 
+    def abstains(self) -> bool:
+        """Whether the source gives no score where its model is too uncertain.
+
+        Raises:
+            PeerUnreachable: Nobody answered for as long as the patience.
+        """
+        return (self._info or self._reach()).abstains
+
     def submit(self, queries: Sequence[Query | Mark]) -> Batch:
         """Ask, without waiting for answers."""
         self._number += 1

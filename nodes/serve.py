@@ -44,6 +44,8 @@ class ServeParameters(NodeParameters):
     """Name of the model, a folder with config.json, or a hub id."""
     calibration: str = ""
     """File of robo-reward calibrate for this model."""
+    abstain_above: float | None = None
+    """Uncertainty above which there is no score; not given: the calibration's limit, or none."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or mps."""
     bind: str = DEFAULT_ADDRESS
@@ -184,6 +186,7 @@ class ServeNode(Node):
             self.parameters.model,
             device=self.parameters.device,
             calibration=self.parameters.calibration or None,
+            abstain_above=self.parameters.abstain_above,
         )
 
 

@@ -384,7 +384,9 @@ def attach(model: BaseAlgorithm) -> VecVisualReward:
 
 def may_be_nan(env: VecVisualReward) -> bool:
     """Whether this wrapper is set up to return rewards that are NaN."""
-    return env.config.mode != "sync" or env.stream or env.config.on_missing == "nan"
+    if env.config.mode != "sync" or env.stream or env.config.on_missing == "nan":
+        return True
+    return env.config.on_missing == "wait" and env.session.desk.abstains()
 
 
 def find_reward(env: VecEnv | None) -> VecVisualReward:

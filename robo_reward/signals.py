@@ -23,6 +23,10 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+LIMIT_MARK = ">"
+"""Between the id of a calibration and the uncertainty above which there is no score."""
+
+
 class Status(str, Enum):
     """Why there are numbers, or why there are none."""
 
@@ -99,7 +103,8 @@ class Identity:
         reference: Ids of the reference frames that were used.
         model: Model name and weight hash.
         prompt: Hash of the prompt or of the text pre-processing.
-        calibration: Id of the calibration, ``"none"`` without one.
+        calibration: Id of the calibration, ``"none"`` without one; where the model abstains,
+            ``LIMIT_MARK`` and the uncertainty above which it does: ``"none>0.6"``.
         age_s: Age of the newest frame when it was scored, seconds; NaN where unknown.
         queue_s: Time in the queue, seconds.
         inference_s: Time in the model, seconds (of the whole batch).

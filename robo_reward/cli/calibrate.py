@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 class Calibrate(Saving):
     """Fit a model's done to episodes whose outcome is known, and choose the gate's threshold.
 
-    Writes calibration.json, good for this model and prompt, and a report. serve, score, eval-reward
-    and load_model take the file; its id then stands in every score, and the wrappers use its gate.
+    Also chooses the uncertainty above which there is no score, so that of these frames --abstain
+    have none. Writes calibration.json, good for this model and prompt, and a report. serve, score,
+    eval-reward and load_model take the file; its id then stands in every score, and the wrappers
+    use its gate.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -41,6 +43,8 @@ class Calibrate(Saving):
     """Folder of recordings that say whether they succeeded (robo-reward record), or a suite."""
     precision: float = 0.98
     """Share of the gate's decisions that must be right."""
+    abstain: float = 0.01
+    """Share of these frames that may be too uncertain for a score; 0 sets no limit."""
     method: Literal["auto", "sigmoid", "isotonic"] = "auto"
     """Form of the curve; auto takes the one that foretells held-out episodes better."""
     votes: int = 3
@@ -68,6 +72,7 @@ class Calibrate(Saving):
 
         options = CalibrationOptions(
             precision=self.precision,
+            abstain=self.abstain,
             method=self.method,
             votes=self.votes,
             window=self.window,
@@ -148,6 +153,7 @@ class Calibrate(Saving):
                 sections=(
                     Section(title="Operating point", body=table(COLUMNS, _rows(calibration))),
                     Section(title="Curve", body=drawn, note="The frames it was fitted on."),
+                    Section(title="When it abstains", body=_abstention(calibration)),
                 ),
                 command=self._command(),
                 config=asdict(options),
@@ -157,7 +163,8 @@ class Calibrate(Saving):
 
     def _command(self) -> str:
         words = ["robo-reward", "calibrate", self.model, self.dataset]
-        words += ["--precision", str(self.precision), "--method", self.method]
+        words += ["--precision", str(self.precision), "--abstain", str(self.abstain)]
+        words += ["--method", self.method]
         words += ["--split", self.split, "--episodes", str(self.episodes), "--seed", str(self.seed)]
         return shlex.join(words)
 
@@ -182,7 +189,7 @@ def _rows(calibration: Calibration) -> list[list[Any]]:
 
 
 def _figures(calibration: Calibration) -> dict[str, Any]:
-    fit = calibration.overall
+    fit, limit = calibration.overall, calibration.abstention
     return {
         "calibration": calibration.id,
         "model": calibration.model,
@@ -199,7 +206,23 @@ def _figures(calibration: Calibration) -> dict[str, Any]:
         "episodes": fit.episodes,
         "reached": fit.reached,
         "tasks": len(calibration.tasks),
+        "abstain_above": None if limit is None else limit.limit,
+        "abstain_rate": None if limit is None else limit.rate.value,
+        "abstain_rate_interval": None if limit is None else [limit.rate.low, limit.rate.high],
     }
+
+
+def _abstention(calibration: Calibration) -> str:
+    from robo_reward.report.html_page import Figure, table
+
+    limit = calibration.abstention
+    if limit is None:
+        return "<p>No limit: none was asked for, or the frames do not support one.</p>"
+    rate = Figure(value=limit.rate.value, low=limit.rate.low, high=limit.rate.high)
+    return table(
+        ("uncertainty above", "share asked for", "share on held-out episodes", "frames"),
+        [[limit.limit, limit.asked, rate, limit.frames]],
+    )
 
 
 def _recordings(files: list[Path]) -> Iterable[Episode]:

@@ -43,6 +43,8 @@ class EvalReward(Saving):
     """Names, folders or hub ids of the models, side by side; not used with --node."""
     calibration: Path | None = None
     """File of robo-reward calibrate; done is then calibrated and the gate stands where it says."""
+    abstain_above: float | None = None
+    """Uncertainty above which --model gives no score; not given: the calibration's limit."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
     suite: str = "tabletop"
@@ -151,7 +153,12 @@ class EvalReward(Saving):
             raise ConfigError("--model needs at least one name")
         models = {}
         for name in dict.fromkeys(self.model):
-            models[name] = load_model(name, device=self.device, calibration=self.calibration)
+            models[name] = load_model(
+                name,
+                device=self.device,
+                calibration=self.calibration,
+                abstain_above=self.abstain_above,
+            )
             stack.callback(models[name].close)
         return models
 
@@ -162,6 +169,7 @@ class EvalReward(Saving):
             "families_asked": list(self.families),
             "seed": self.seed,
             "calibration_file": str(self.calibration) if self.calibration else None,
+            "abstain_above": self.abstain_above,
             "renderer": self.renderer,
             "mismatches": self.mismatches,
             "sanity_episodes": self.sanity,
@@ -174,6 +182,8 @@ class EvalReward(Saving):
         words += ["--suite", self.suite, "--split", self.split, "--episodes", str(self.episodes)]
         words += ["--seed", str(self.seed), "--renderer", self.renderer]
         words += ["--calibration", str(self.calibration)] if self.calibration else []
+        if self.abstain_above is not None:
+            words += ["--abstain-above", str(self.abstain_above)]
         words += ["--families", *self.families] if self.families else []
         return shlex.join(words)
 

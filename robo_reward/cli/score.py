@@ -59,6 +59,8 @@ class Score(Common):
     """Score each n-th frame only."""
     calibration: Path | None = None
     """File of robo-reward calibrate for --model."""
+    abstain_above: float | None = None
+    """Uncertainty above which --model gives no score; not given: the calibration's limit."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or mps."""
     timeout: float = 60.0
@@ -133,7 +135,14 @@ class Score(Common):
         from robo_reward.client import local
         from robo_reward.models import load_model
 
-        return local(load_model(self.model, device=self.device, calibration=self.calibration))
+        return local(
+            load_model(
+                self.model,
+                device=self.device,
+                calibration=self.calibration,
+                abstain_above=self.abstain_above,
+            )
+        )
 
     def _score(
         self, source: Source, task: Task, frames: Iterator[VideoFrame]

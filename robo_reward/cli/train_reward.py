@@ -121,6 +121,7 @@ class TrainReward(Saving):
         device: str,
     ) -> Result:
         from robo_reward.training.check import check
+        from robo_reward.training.density import fit_folder
         from robo_reward.training.shards import read_shard
         from robo_reward.training.trainer import Trainer, save
 
@@ -135,6 +136,7 @@ class TrainReward(Saving):
         figures = check(network, trainer.tokenizer, checked)
         model = out.path / "model"
         save(network, trainer.tokenizer, model)
+        fit_folder(model, paths)
         minutes = (time.perf_counter() - began) / 60
         card = self._card(model, trainer, paths, shards, figures, minutes, device)
         out.write_json("metrics.json", figures)

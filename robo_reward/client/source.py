@@ -8,7 +8,7 @@ from typing import Protocol
 
 from robo_reward.gate_config import GateConfig
 from robo_reward.query import Mark, Query
-from robo_reward.signals import Score
+from robo_reward.signals import LIMIT_MARK, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class ModelInfo:
     Attributes:
         model: Model name and weight hash.
         prompt: Hash of the prompt.
-        calibration: Id of the calibration.
+        calibration: Id of the calibration and the limit of uncertainty, see ``Identity``.
         signals: Names of the signals it gives.
         max_views: Number of cameras that one query may hold.
         goal_image: Whether ``Task.goal`` is read.
@@ -33,6 +33,11 @@ class ModelInfo:
     max_views: int
     goal_image: bool
     gates: Mapping[str, GateConfig] = field(default_factory=dict)
+
+    @property
+    def abstains(self) -> bool:
+        """Whether it gives no score where it is too uncertain."""
+        return LIMIT_MARK in self.calibration
 
     def gate(self, instruction: str) -> GateConfig | None:
         """Return the calibrated operating point for an instruction, ``None`` without one."""

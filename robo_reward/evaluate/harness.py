@@ -17,6 +17,7 @@ from robo_reward.gate_config import GateConfig
 from robo_reward.models.base import RewardModel
 from robo_reward.report.bootstrap import Estimate, Table, estimate, take
 from robo_reward.shaping.outcome import fire_frame
+from robo_reward.signals import Status
 
 from .audit import AUDIT
 from .columns import episode_row, stack
@@ -198,7 +199,8 @@ class _Run:
         scores = score_episode(self.asker, episode, number=number)
         self.sanity.add(episode, scores.forward.progress, number=number)
         self.seconds += time.perf_counter() - start
-        if sum(scores.missing.values()) == scores.queries:
+        lost = {name: n for name, n in scores.missing.items() if name != Status.ABSTAINED.value}
+        if sum(lost.values()) == scores.queries:
             # Going on would only wait out one time-out after the other.
             raise RewardLost(
                 f"{self.name} answered none of {scores.queries} queries ({scores.missing}); "

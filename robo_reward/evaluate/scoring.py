@@ -16,7 +16,7 @@ from robo_reward.datasets.episode import Episode
 from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.shaping import GateConfig
-from robo_reward.signals import RANGES, SIGNALS, Score
+from robo_reward.signals import RANGES, SIGNALS, Score, Status
 from robo_reward.task import Task
 
 STRIP = 8
@@ -166,7 +166,10 @@ class Asker:
 
     def _batch(self, queries: Sequence[Query]) -> ScoreArrays:
         if isinstance(self.model, RewardModel):
-            return self.model.score(queries)
+            found = self.model.score(queries)
+            if abstained := int(found.abstained.sum()):
+                self.missing[Status.ABSTAINED.value] += abstained
+            return found
         pending = self.model.submit(queries, deadline_s=self.options.timeout_s)
         scores = pending.result(timeout_s=self.options.timeout_s)
         self.missing.update(score.status.value for score in scores if not score.ok)

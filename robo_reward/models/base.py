@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.errors import ModelError
+from robo_reward.errors import ConfigError, ModelError
 from robo_reward.frames import Frame, Image
 from robo_reward.query import Query
-from robo_reward.signals import RANGES, SIGNALS, Identity, Score, Signals
+from robo_reward.signals import LIMIT_MARK, RANGES, SIGNALS, Identity, Score, Signals
 from robo_reward.task import Task
 
 from .calibration import Calibration
@@ -66,6 +66,13 @@ class ScoreArrays:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.progress)
+
+    @property
+    def abstained(self) -> NDArray[np.bool_]:
+        """Which rows hold no number at all, ``(n,)``: those that the model abstained from."""
+        signals = np.stack([getattr(self, name) for name in SIGNALS])
+        none: NDArray[np.bool_] = np.isnan(signals).all(axis=0)
+        return none
 
     def row(self, index: int) -> Signals:
         """Return one row, clipped to the ranges of ``signals.RANGES``."""
@@ -136,18 +143,38 @@ class RewardModel(ABC):
         self.prompt_id = prompt_id
         self.calibration: Calibration | None = None
         self.calibration_id = "none"
+        self.abstain_above: float | None = None
         self.encoded_frames = 0
         self.cache = FeatureCache(capacity=cache_frames)
 
     def calibrate(self, calibration: Calibration) -> None:
-        """Let every ``done`` from now on be the calibrated one.
+        """Let every ``done`` from now on be the calibrated one, and abstain above its limit if any.
 
         Raises:
             ConfigError: The calibration was fitted on another model or prompt.
         """
         calibration.check(model=self.model_id, prompt=self.prompt_id)
         self.calibration = calibration
-        self.calibration_id = calibration.id  # hashed once, named in every score
+        limit = calibration.abstention
+        self._settle(None if limit is None else limit.limit)
+
+    def limit(self, abstain_above: float) -> None:
+        """Abstain above this uncertainty from now on, whatever the calibration says of it.
+
+        Raises:
+            ConfigError: It is not in [0, 1], or the model gives no uncertainty.
+        """
+        if not 0.0 <= abstain_above <= 1.0:
+            raise ConfigError(f"abstain_above must be in [0, 1], got {abstain_above}")
+        if "uncertainty" not in self.capabilities.signals:
+            raise ConfigError(f"{self.model_id} gives no uncertainty to abstain above")
+        self._settle(abstain_above)
+
+    def _settle(self, limit: float | None) -> None:
+        """Take a limit, and name it with the calibration: hashed once, stated in every score."""
+        self.abstain_above = limit
+        name = "none" if self.calibration is None else self.calibration.id
+        self.calibration_id = name if limit is None else f"{name}{LIMIT_MARK}{limit:.4g}"
 
     @abstractmethod
     def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
@@ -201,12 +228,28 @@ class RewardModel(ABC):
             queries: Any number, of any mixture of tasks, episodes and environments.
 
         Returns:
-            Arrays with ``len(queries)`` rows.
+            Arrays with ``len(queries)`` rows; NaN in all five where the uncertainty is above
+            ``abstain_above``.
 
         Raises:
             ModelError: The model gave another number of rows, or values that are not finite for a
                 signal it claims to give.
         """
+        arrays = self._judged(queries)
+        unsure = self._unsure(arrays)
+        if not unsure.any():
+            return arrays
+        blank = {name: np.where(unsure, np.nan, getattr(arrays, name)) for name in SIGNALS}
+        return ScoreArrays(**{name: rows.astype(np.float32) for name, rows in blank.items()})
+
+    def _unsure(self, arrays: ScoreArrays) -> NDArray[np.bool_]:
+        if self.abstain_above is None:
+            return np.zeros(len(arrays), bool)
+        above: NDArray[np.bool_] = arrays.uncertainty > np.float32(self.abstain_above)
+        return above
+
+    def _judged(self, queries: Sequence[Query]) -> ScoreArrays:
+        """Return checked and calibrated rows, those above the limit among them."""
         if not queries:
             empty = np.empty(0, np.float32)
             return ScoreArrays(**dict.fromkeys(SIGNALS, empty))
@@ -235,15 +278,23 @@ class RewardModel(ABC):
     def answer(
         self, queries: Sequence[Query], *, client: str = "", inference_s: float = float("nan")
     ) -> list[Score]:
-        """Score queries and attach identity; ages and queue times are left for the caller."""
-        arrays = self.score(queries)
-        return [
-            Score(
-                signals=arrays.row(index),
-                identity=self.identity(query, client=client, inference_s=inference_s),
-            )
-            for index, query in enumerate(queries)
-        ]
+        """Score queries and attach identity; ages and queue times are left for the caller.
+
+        Where the uncertainty is above the limit that is set the status is ``abstained``.
+        """
+        arrays = self._judged(queries)
+        unsure = self._unsure(arrays)
+        scores = []
+        for index, query in enumerate(queries):
+            identity = self.identity(query, client=client, inference_s=inference_s)
+            if unsure[index]:
+                detail = (
+                    f"uncertainty {arrays.uncertainty[index]:.3f} is above {self.abstain_above:.3f}"
+                )
+                scores.append(Score.missing("ABSTAINED", identity=identity, detail=detail))
+            else:
+                scores.append(Score(signals=arrays.row(index), identity=identity))
+        return scores
 
     def identity(self, query: Query, *, client: str = "", inference_s: float = 0.0) -> Identity:
         """Say what a score of this query would be made from."""

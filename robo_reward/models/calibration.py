@@ -74,6 +74,23 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Abstention:
+    """Above which uncertainty a model gives no number.
+
+    Attributes:
+        limit: Scores with a higher uncertainty are ``abstained``.
+        asked: Share of familiar frames that may be.
+        rate: That share on episodes that the limit was not chosen on.
+        frames: Frames that it was chosen on.
+    """
+
+    limit: float
+    asked: float
+    rate: Interval
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCalibration:
     """The fit for one instruction, or for all that have none of their own.
 
@@ -111,6 +128,7 @@ class Calibration:
         tasks: Instruction → its own fit.
         asked_precision: Precision that was asked for.
         data: What it was fitted on, for people.
+        abstention: When to give no number; ``None`` for never.
         schema: Version of this layout.
     """
 
@@ -120,12 +138,16 @@ class Calibration:
     tasks: dict[str, TaskCalibration]
     asked_precision: float
     data: str = ""
+    abstention: Abstention | None = None
     schema: int = SCHEMA
 
     @property
     def id(self) -> str:
         """Hash of everything in it, 12 hex digits."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:12]
+        plain = msgspec.to_builtins(self)
+        if self.abstention is None:
+            del plain["abstention"]  # files from before there was one keep their id
+        return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()[:12]
 
     def of(self, instruction: str) -> TaskCalibration:
         """Return the fit for an instruction."""

@@ -2,7 +2,8 @@
 
 Idea: ``compact_network``. Trained from scratch on the table-top suite by ``robo-reward
 train-reward``. Progress is the mean of an ensemble's mixture over bins; uncertainty is that
-mixture's standard deviation over that of "no idea" (a uniform one). Delta is a difference of
+mixture's standard deviation over that of "no idea" (a uniform one), raised towards 1 where a frame
+looks like nothing that was trained on (``density``). Delta is a difference of
 progress, so that the sum over an episode telescopes; contrastive comes from a pairwise head that is
 antisymmetric by construction. With several cameras progress is the mean, done the minimum,
 uncertainty the maximum.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,24 @@ ENCODE_BATCH = 64
 """Frames encoded at once at most: bounds memory, costs no speed beyond this on a CPU."""
 
 
+class Seen(NamedTuple):
+    """What is kept of one frame.
+
+    Attributes:
+        map: ``(C, s, s) float16`` features.
+        strangeness: See ``density``; 0 for a model without one.
+    """
+
+    map: Any
+    strangeness: float
+
+
 class CompactModel(RewardModel):
     """The shipped model, or one of the same kind trained elsewhere.
 
     Args:
-        folder: Holds ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
+        folder: Holds ``config.json``, ``model.safetensors`` and ``tokenizer.json``, and, where
+            strange frames shall be known for such, ``density.safetensors``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         cache_frames: How many encoded frames are kept (18 KB each).
     """
@@ -47,6 +61,7 @@ class CompactModel(RewardModel):
         torch = require("torch", extra="train")
         tokenizers = require("tokenizers", extra="train")
         require("huggingface_hub", extra="train")
+        from robo_reward.models import density
         from robo_reward.models.compact_network import CompactNetwork
 
         weights = folder / "model.safetensors"
@@ -61,7 +76,11 @@ class CompactModel(RewardModel):
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._texts: dict[str, object] = {}
         parameters = sum(p.numel() for p in self.network.parameters())
-        version = hashlib.blake2b(weights.read_bytes(), digest_size=6).hexdigest()
+        known = density.Density.load(folder)
+        self.density = None if known is None else known.to(self.device)
+        said_by = [weights] if known is None else [weights, folder / density.FILE]
+        content = b"".join(path.read_bytes() for path in said_by)
+        version = hashlib.blake2b(content, digest_size=6).hexdigest()
         prompt = hashlib.blake2b((folder / "tokenizer.json").read_bytes(), digest_size=6)
         super().__init__(
             name="compact",
@@ -113,7 +132,7 @@ class CompactModel(RewardModel):
         """
         torch = self._torch
         with torch.inference_mode():
-            maps = torch.stack(self.encode(frames)).float()
+            maps = torch.stack([seen.map for seen in self.encode(frames)]).float()
             where = self.network.where(maps, self._text(task.instruction)).flatten(1)
         features: NDArray[np.float32] = where.cpu().numpy()
         return features
@@ -132,8 +151,15 @@ class CompactModel(RewardModel):
         with self._torch.inference_mode():
             for start in range(0, len(images), ENCODE_BATCH):
                 maps = self.network.encoder(self._pixels(images[start : start + ENCODE_BATCH]))
-                features.extend(maps.half().unbind(0))
+                strange = self._strangeness(maps)
+                features.extend(map(Seen, maps.half().unbind(0), strange))
         return features
+
+    def _strangeness(self, maps: Any) -> list[float]:
+        if self.density is None:
+            return [0.0] * len(maps)
+        known: list[float] = self.density.strangeness(maps).tolist()
+        return known
 
     def _text(self, text: str) -> Any:
         known = self._texts.get(text)
@@ -164,17 +190,20 @@ class CompactModel(RewardModel):
         def row(feature: Feature, text: str) -> int:
             if (id(feature), text) not in rows:
                 rows[id(feature), text] = len(rows)
-                maps.append(feature)
+                maps.append(feature.map)
                 texts.append(text)
             return rows[id(feature), text]
 
-        owners, now, then = [], [], []
+        owners, now, then, strange = [], [], [], []
         for index, (query, views) in enumerate(zip(queries, newest, strict=True)):
             before = reference[index] or views
             for place, view in enumerate(views):
                 owners.append(index)
                 now.append(row(view, query.task.text))
-                then.append(row(before[min(place, len(before) - 1)], query.task.text))
+                old = before[min(place, len(before) - 1)]
+                then.append(row(old, query.task.text))
+                # A delta against a frame that nobody could read is worth as little.
+                strange.append(max(view.strangeness, old.strangeness))
         with torch.inference_mode():
             text = torch.stack([self._text(one) for one in texts])[:, None]
             judged = self.network.judge(torch.stack(maps).float(), text)
@@ -184,7 +213,8 @@ class CompactModel(RewardModel):
             delta = progress[now] - progress[then]
             columns = [progress[now], delta, done[now], torch.tanh(order / 2), spread[now]]
             table = torch.stack(columns, 1).cpu().numpy()
-        table[:, 4] /= UNIFORM_STD
+        spread = np.minimum(table[:, 4] / UNIFORM_STD, 1.0)
+        table[:, 4] = spread + (1.0 - spread) * np.array(strange, np.float32)
         return _fold(table, owners, len(queries))
 
 
@@ -203,7 +233,6 @@ def _fold(table: NDArray[np.float32], owners: list[int], count: int) -> ScoreArr
         rows[index] = mine.mean(0)
         rows[index, 2] = mine[:, 2].min()
         rows[index, 4] = mine[:, 4].max()
-    rows[:, 4] = np.minimum(rows[:, 4], 1.0)
     return ScoreArrays(
         progress=rows[:, 0],
         progress_delta=rows[:, 1],

@@ -31,7 +31,12 @@ def known_models() -> dict[str, str]:
 
 
 def load_model(
-    name: str, *, device: str = "auto", calibration: Path | str | None = None, **options: Any
+    name: str,
+    *,
+    device: str = "auto",
+    calibration: Path | str | None = None,
+    abstain_above: float | None = None,
+    **options: Any,
 ) -> RewardModel:
     """Load a reward model.
 
@@ -39,17 +44,21 @@ def load_model(
         name: Name in the table, a folder with ``config.json``, or a hub id.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         calibration: File that ``robo-reward calibrate`` wrote for this model.
+        abstain_above: Uncertainty above which there is no score, in [0, 1]; ``None`` takes the
+            calibration's limit, and without one every query is scored.
         **options: Passed to the model's factory.
 
     Raises:
         ModelNotFound: Nothing has this name; the message says what there is.
         DatasetError: The calibration cannot be read.
-        ConfigError: The calibration is for another model.
+        ConfigError: The calibration is for another model, or the limit makes no sense.
     """
     fitted = None if calibration is None else Calibration.load(calibration)
     model = _load(name, device=device, **options)
     if fitted is not None:
         model.calibrate(fitted)
+    if abstain_above is not None:
+        model.limit(abstain_above)
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,8 @@ from robo_reward.shaping.outcome import (
 from robo_reward.shaping.reliability import ece, reliability
 from robo_reward.task import Task
 
+from .abstention import fit_abstention
+
 Method = Literal["auto", "sigmoid", "isotonic"]
 LEAST = 10
 """Episodes of each outcome below which a fit would be a guess."""
@@ -49,6 +51,7 @@ class CalibrationOptions:
 
     Attributes:
         precision: Share of the gate's decisions that must be right.
+        abstain: Share of these episodes' frames that may get no score; 0 sets no limit.
         method: Form of the curve; ``auto`` takes the one with the better held-out likelihood.
         votes: Of the gate, see ``GateConfig``.
         window: Likewise.
@@ -61,6 +64,7 @@ class CalibrationOptions:
     """
 
     precision: float = 0.98
+    abstain: float = 0.01
     method: Method = "auto"
     votes: int = 3
     window: int = 4
@@ -72,6 +76,8 @@ class CalibrationOptions:
         """Refuse what has no meaning."""
         if not 0.5 <= self.precision < 1.0:
             raise ConfigError(f"precision must be in [0.5, 1), got {self.precision}")
+        if not 0.0 <= self.abstain < 0.5:
+            raise ConfigError(f"abstain must be in [0, 0.5), got {self.abstain}")
         if self.resamples < 100:
             raise ConfigError(f"resamples must be >= 100 for an interval, got {self.resamples}")
         self.gate(0.5)
@@ -95,11 +101,13 @@ class Played:
         instruction: What was asked.
         done: ``(T,)`` the model's own ``done``.
         truth: ``(T,)`` 1 where the goal holds, 0 where it does not, NaN where nobody knows.
+        uncertainty: ``(T,)`` the model's own; NaN or empty where it gives none.
     """
 
     instruction: str
     done: NDArray[np.float64]
     truth: NDArray[np.float64]
+    uncertainty: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def reached(self) -> bool:
@@ -121,14 +129,21 @@ def play(
     """
     if "done" not in model.capabilities.signals:
         raise ConfigError(f"{model.model_id} gives no done, so that there is nothing to calibrate")
-    if model.calibration is not None:
+    if model.calibration is not None or model.abstain_above is not None:
         raise ConfigError("calibrate the model itself, not its calibrated answers")
     found = []
     for number, episode in enumerate(episodes):
         views = episode_views(episode, limit=model.capabilities.max_views)
         queries = clip_queries(views, Task(instruction=episode.instruction), clip=number)
-        done = model.score(queries).done.astype(np.float64)
-        found.append(Played(instruction=episode.instruction, done=done, truth=known_truth(episode)))
+        said = model.score(queries)
+        found.append(
+            Played(
+                instruction=episode.instruction,
+                done=said.done.astype(np.float64),
+                truth=known_truth(episode),
+                uncertainty=said.uncertainty,
+            )
+        )
         if on_progress is not None:
             on_progress(number + 1)
     return found
@@ -161,6 +176,8 @@ def fit(
 ) -> Calibration:
     """Fit curve and gate over all episodes, and for each instruction that has enough of its own.
 
+    The limit above which the model abstains is one for all instructions: it is about what is seen.
+
     Raises:
         DatasetError: Too few episodes, one outcome only, or no threshold is precise enough.
     """
@@ -181,6 +198,14 @@ def fit(
         overall=overall,
         tasks=tasks,
         asked_precision=options.precision,
+        abstention=None
+        if options.abstain == 0.0
+        else fit_abstention(
+            [one.uncertainty for one in played],
+            asked=options.abstain,
+            resamples=options.resamples,
+            seed=options.seed,
+        ),
         data=data,
     )
 

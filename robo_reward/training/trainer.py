@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from robo_reward.errors import ConfigError
+from robo_reward.models import density
 from robo_reward.models.backbones import (
     PretrainedText,
     PretrainedVision,
@@ -215,8 +216,12 @@ class Trainer:
 
 
 def save(network: CompactNetwork, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the folder that ``CompactModel.from_pretrained`` reads: half precision, no pickle."""
+    """Write the folder that ``CompactModel.from_pretrained`` reads: half precision, no pickle.
+
+    A density that lies there belongs to other weights and goes; ``density.fit_folder`` makes one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / density.FILE).unlink(missing_ok=True)
     tensors = {
         name: value.detach().half().contiguous() if value.is_floating_point() else value
         for name, value in network.state_dict().items()

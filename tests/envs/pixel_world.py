@@ -148,7 +148,7 @@ class PixelSource:
         return ModelInfo(
             model=self.model.model_id,
             prompt="none",
-            calibration="none",
+            calibration=self.model.calibration_id,
             signals=self.signals,
             max_views=self.max_views,
             goal_image=False,

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError
 from robo_reward.evaluate import METRICS, EvalOptions, EvalResult, evaluate
 from robo_reward.evaluate.scoring import pair_places, strip_places
-from robo_reward.models.base import RewardModel
+from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.models.oracle_pixels import OraclePixels
 from robo_reward.query import Query
 from robo_reward.report.bootstrap import estimate
@@ -231,6 +232,36 @@ def test_a_source_is_asked_in_batches_and_its_gaps_are_counted() -> None:
     assert np.isnan(result.episodes[0].scores.forward.progress[2])
     assert result.overall["voc"].value == pytest.approx(1.0)
     assert result.model == "node@1"
+
+
+class Doubtful(OraclePixels):
+    """Uncertain of frames that are nearly done."""
+
+    def _score(self, *arguments: Any) -> ScoreArrays:
+        said = super()._score(*arguments)
+        return replace(said, uncertainty=said.progress)
+
+
+def test_what_a_model_abstains_from_is_counted_and_masked() -> None:
+    model = Doubtful()
+    model.limit(0.75)
+    episodes = [painted(ramp(21), number=1), painted(ramp(21, end=0.5), number=2)]
+    result = evaluate({"m": model}, episodes, options=OPTIONS).models[0]
+    first, second = (one.scores for one in result.episodes)
+    assert np.isnan(first.forward.progress[16:]).all()
+    assert np.isfinite(first.forward.progress[:15]).all()
+    assert first.missing["abstained"] > 5
+    assert not second.missing
+    counted = result.counts["queries_missing"]
+    assert isinstance(counted, dict)
+    assert set(counted) == {"abstained"}
+    assert counted["abstained"] >= first.missing["abstained"]
+    assert math.isfinite(result.overall["pearson"].value)
+    # Abstaining from everything is an answer, not an outage.
+    model.limit(0.0)
+    result = evaluate({"m": model}, [painted([0.5] * 9)], options=OPTIONS).models[0]
+    assert result.counts["queries_missing"] == {"abstained": result.counts["queries"]}
+    assert math.isnan(result.overall["pearson"].value)
 
 
 def test_models_stand_side_by_side_and_progress_is_told() -> None:

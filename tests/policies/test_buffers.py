@@ -355,6 +355,11 @@ def test_stock_buffers_are_refused_where_rewards_may_be_nan() -> None:
         with pytest.raises(ConfigError, match="rollout_buffer_class"):
             attach(ppo(env, rollout_buffer_class=RolloutBuffer))
     attach(sac(wrap(PixelSource(), 1), replay_buffer_class=ReplayBuffer))
+    abstaining = PixelSource()
+    abstaining.model.limit(0.5)
+    with pytest.raises(ConfigError, match="replay_buffer_class"):
+        attach(sac(wrap(abstaining, 1), replay_buffer_class=ReplayBuffer))
+    attach(sac(wrap(abstaining, 1, on_missing="raise"), replay_buffer_class=ReplayBuffer))
 
 
 def test_attach_refuses_what_would_go_wrong_silently() -> None:

@@ -21,12 +21,15 @@ from robo_reward.errors import ConfigError, DatasetError
 from robo_reward.frames import Frame
 from robo_reward.gate_config import GateConfig
 from robo_reward.models import load_model
+from robo_reward.models.base import ScoreArrays
 from robo_reward.models.calibration import Calibration, DoneCurve, log_odds, sigmoid
 from robo_reward.models.oracle_pixels import OraclePixels, paint
 from robo_reward.nodes.serve import RewardNode
 from robo_reward.protocol.stream import EndEvent, StartEvent, Tag
 from robo_reward.query import Query
+from robo_reward.signals import Status
 from robo_reward.task import Task
+from robo_reward.training.abstention import fit_abstention
 from robo_reward.training.calibrate import (
     CalibrationOptions,
     Played,
@@ -233,6 +236,7 @@ def test_without_a_calibration_there_is_no_gate() -> None:
     [
         ({"precision": 1.0}, "precision must be in"),
         ({"resamples": 5}, "resamples must be >= 100"),
+        ({"abstain": 0.5}, "abstain must be in"),
         ({"votes": 9}, "votes must be in"),
     ],
 )
@@ -246,6 +250,65 @@ def test_a_curve_has_to_rise() -> None:
         DoneCurve(slope=-1.0)
     with pytest.raises(ConfigError, match="two points or more"):
         DoneCurve(kind="isotonic", x=(0.0, 1.0), y=(1.0, 0.0))
+
+
+def doubts(count: int = 60, *, frames: int = 50) -> list[NDArray[np.float32]]:
+    """Uncertainty of episodes, some of which are harder than others."""
+    rng = np.random.default_rng(3)
+    hard = rng.uniform(0.2, 0.6, (count, 1))
+    return list((hard * rng.uniform(0, 1, (count, frames))).astype(np.float32))
+
+
+def test_the_limit_lets_through_what_was_asked_for() -> None:
+    found = fit_abstention(doubts(), asked=0.02, resamples=200, seed=0)
+    assert found is not None
+    everything = np.concatenate(doubts())
+    assert (everything > found.limit).mean() <= 0.02
+    # The next lower value would already abstain too often.
+    below = everything[everything < found.limit].max()
+    assert (everything > below).mean() > 0.02 - 1 / len(everything)
+    assert found.frames == 3000
+    assert found.rate.low <= found.rate.value <= found.rate.high
+    assert 0.0 < found.rate.value < 0.05
+
+
+def test_a_limit_that_the_frames_do_not_support_is_not_set() -> None:
+    assert fit_abstention(doubts(8), asked=0.01, resamples=100, seed=0) is None
+    certain = [np.ones(100, np.float32) for _ in range(20)]
+    assert fit_abstention(certain, asked=0.01, resamples=100, seed=0) is None
+
+
+def test_a_calibrated_model_abstains_above_the_limit(calibration: Calibration) -> None:
+    many_doubts = [replace(one, uncertainty=u) for one, u in zip(many(30), doubts(), strict=True)]
+    fitted = fit(many_doubts, model=OraclePixels(), options=OPTIONS)
+    assert fitted.abstention is not None
+    assert calibration.abstention is None  # its episodes say nothing of uncertainty
+    off = fit(many_doubts, model=OraclePixels(), options=replace(OPTIONS, abstain=0.0))
+    assert off.abstention is None
+    assert off.id != fitted.id
+
+    model = Doubtful()
+    model.calibrate(fitted)
+    assert model.abstain_above == fitted.abstention.limit
+    asked = [
+        Query(task=Task(instruction="push"), newest=(Frame.of(paint(0.5, done)),))
+        for done in (0.1, 0.9)
+    ]
+    sure, unsure = model.answer(asked)
+    assert sure.ok
+    assert unsure.status is Status.ABSTAINED
+    assert unsure.identity.calibration == f"{fitted.id}>{fitted.abstention.limit:.4g}"
+    model.limit(0.95)
+    assert all(score.ok for score in model.answer(asked))
+    assert model.answer(asked)[0].identity.calibration == f"{fitted.id}>0.95"
+
+
+class Doubtful(OraclePixels):
+    """As uncertain as it says something is done."""
+
+    def _score(self, *arguments: Any) -> ScoreArrays:
+        said = super()._score(*arguments)
+        return replace(said, uncertainty=said.done)
 
 
 def test_a_calibrated_model_is_not_calibrated_again(calibration: Calibration) -> None:
@@ -282,6 +345,7 @@ def test_the_verb_on_recordings(command: Callable[..., Any], tmp_path: Path) -> 
     assert told["precision"] == 1.0
     assert told["recall"] == 1.0
     assert told["episodes"] == 24
+    assert told["abstain_above"] is None  # 240 frames do not say what one in a hundred is
     made = Calibration.load(told["path"])
     assert made.id == told["calibration"]
     assert made.model == "oracle-pixels@1"
