@@ -18,6 +18,7 @@ from .output import environment
 if TYPE_CHECKING:
     from robo_reward.client import Source
     from robo_reward.evaluate import EvalOptions, EvalResult
+    from robo_reward.frames import Frame
     from robo_reward.models import RewardModel
 
 FILE_ONLY = ("families", "kinds", "matrix", "reasons")
@@ -91,7 +92,13 @@ class EvalReward(Saving):
             models = self._open_models(stack)
             out = stack.enter_context(self.open_output("_".join([*models, self.split])))
             with self.console().bar("eval-reward", total=self.episodes, unit="ep") as bar:
-                result = evaluate(models, episodes, options=options, on_progress=bar.update_to)
+                result = evaluate(
+                    models,
+                    episodes,
+                    options=options,
+                    goals=self._goals(models),
+                    on_progress=bar.update_to,
+                )
             figures = {**self._asked(), **result.as_dict()}
             out.write_json("metrics.json", figures)
             machine = environment()
@@ -161,6 +168,18 @@ class EvalReward(Saving):
             )
             stack.callback(models[name].close)
         return models
+
+    def _goals(self, models: Mapping[str, RewardModel | Source]) -> dict[str, Frame]:
+        from robo_reward.client.local import describe
+        from robo_reward.evaluate.suites import goal_frames
+        from robo_reward.models import RewardModel
+
+        infos = [describe(m) if isinstance(m, RewardModel) else m.info() for m in models.values()]
+        if not any(info.goal_image for info in infos):
+            return {}
+        return goal_frames(
+            self.suite, families=self.families, seed=self.seed, renderer=self.renderer
+        )
 
     def _asked(self) -> dict[str, Any]:
         return {

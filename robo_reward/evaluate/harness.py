@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robo_reward.client.source import Source
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError, RewardLost
+from robo_reward.frames import Frame
 from robo_reward.gate_config import GateConfig
 from robo_reward.models.base import RewardModel
 from robo_reward.report.bootstrap import Estimate, Table, estimate, take
@@ -147,6 +148,7 @@ def evaluate(
     episodes: Iterable[Episode],
     *,
     options: EvalOptions | None = None,
+    goals: Mapping[str, Frame] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> EvalResult:
     """Score episodes with every model and compute all the metrics with 95 % intervals.
@@ -158,17 +160,18 @@ def evaluate(
         models: Name → model in this process, or a source such as a node's client.
         episodes: Recordings with as much truth as there is; metrics that lack theirs are NaN.
         options: What to ask; the defaults when not given.
+        goals: Task family → goal image, for models that read one (``suites.goal_frames``).
         on_progress: Called with the number of episodes done.
 
     Raises:
         ValueError: No model was given.
-        DatasetError: There are no episodes, or one lacks a camera.
+        DatasetError: There are no episodes, or one lacks a camera or a goal image.
         RewardLost: A source answered nothing about a whole episode.
     """
     if not models:
         raise ValueError("models must hold at least one model")
     options = options or EvalOptions()
-    runs = [_Run(name, model, options=options) for name, model in models.items()]
+    runs = [_Run(name, model, options=options, goals=goals) for name, model in models.items()]
     for number, episode in enumerate(episodes):
         for run in runs:
             run.add(episode, number=number)
@@ -182,9 +185,16 @@ def evaluate(
 class _Run:
     """One model on its way through the episodes."""
 
-    def __init__(self, name: str, model: RewardModel | Source, *, options: EvalOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: RewardModel | Source,
+        *,
+        options: EvalOptions,
+        goals: Mapping[str, Frame] | None,
+    ) -> None:
         self.name = name
-        self.asker = Asker(model, options=options)
+        self.asker = Asker(model, options=options, goals=goals)
         self.options = options
         self.seconds = 0.0
         self.frames = 0

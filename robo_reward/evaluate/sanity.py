@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from robo_reward.datasets.clips import clip_queries, episode_views
 from robo_reward.datasets.episode import Episode
 from robo_reward.shaping.outcome import fire_frame
-from robo_reward.task import Task
 
 from .metrics import mean_finite
 from .ranks import spearman
@@ -174,7 +173,7 @@ class SanityRun:
         views = episode_views(
             _shown(episode, clip), self._asker.options.cameras, limit=self._asker.max_views
         )
-        task = Task(instruction=clip.instruction)
+        task = self._asker.task(episode, clip.instruction)
         said = self._asker.ask(clip_queries(views, task, clip=clip_number))
         opened = math.nan
         if clip.never and np.isfinite(said.done).any():

@@ -13,6 +13,8 @@ from robo_reward.client.local import describe
 from robo_reward.client.source import ModelInfo, Source
 from robo_reward.datasets.clips import Views, clip_queries, episode_views
 from robo_reward.datasets.episode import Episode
+from robo_reward.errors import DatasetError
+from robo_reward.frames import Frame
 from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.shaping import GateConfig
@@ -108,11 +110,19 @@ class Asker:
     Args:
         model: A reward model, or a source such as a node's client.
         options: Batch size and time-out.
+        goals: Task family → goal image, for a model that reads one.
     """
 
-    def __init__(self, model: RewardModel | Source, *, options: EvalOptions) -> None:
+    def __init__(
+        self,
+        model: RewardModel | Source,
+        *,
+        options: EvalOptions,
+        goals: Mapping[str, Frame] | None = None,
+    ) -> None:
         self.model = model
         self.options = options
+        self.goals = goals or {}
         self.queries = 0
         self.missing: Counter[str] = Counter()
 
@@ -125,6 +135,27 @@ class Asker:
     def model_id(self) -> str:
         """Model name and weight hash."""
         return self._info().model
+
+    @property
+    def goal_image(self) -> bool:
+        """Whether the model reads ``Task.goal``."""
+        return self._info().goal_image
+
+    def task(self, episode: Episode, text: str) -> Task:
+        """Return what is asked of an episode: a sentence, and the goal image where one is read.
+
+        The image is that of the episode's family under every sentence: a model that reads only
+        the image is thereby seen to ignore language.
+
+        Raises:
+            DatasetError: The model reads a goal image and there is none of this family.
+        """
+        if not self.goal_image:
+            return Task(instruction=text)
+        family = str(episode.meta.get("family", "all"))
+        if family not in self.goals:
+            raise DatasetError(f"{self.model_id} needs a goal image, and {family} has none")
+        return Task(instruction=text, goal=self.goals[family])
 
     @property
     def history(self) -> bool:
@@ -193,7 +224,7 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
     options = asker.options
     views = episode_views(episode, options.cameras, limit=asker.max_views)
     clips = 100 * number
-    task = Task(instruction=episode.instruction)
+    task = asker.task(episode, episode.instruction)
     starts, ends = pair_places(len(views), count=options.pairs)
     false = false_instructions(episode)[: options.mismatches]
     wordings = _wordings(episode, options.wordings)
@@ -206,11 +237,11 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
         "swapped": _pairs(views, task, starts, ends, clip=clips + 3),
     }
     for index, text in enumerate(false):
-        clip = clip_queries(views, Task(instruction=text), clip=clips + 10 + index)
+        clip = clip_queries(views, asker.task(episode, text), clip=clips + 10 + index)
         passes[f"in full: {text}"] = clip
     said = dict.fromkeys([*sum(wordings.values(), ()), *others.values()])
     for index, text in enumerate(said):
-        clip = clip_queries(views, Task(instruction=text), clip=clips + 40 + index)
+        clip = clip_queries(views, asker.task(episode, text), clip=clips + 40 + index)
         # A model that looks back must have been shown what there is to look back at.
         passes[f"at the end: {text}"] = clip if asker.history else clip[-1:]
     found = asker.ask_all(passes)

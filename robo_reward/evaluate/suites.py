@@ -9,6 +9,7 @@ from typing import Any
 
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import ConfigError, did_you_mean
+from robo_reward.frames import Frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,8 @@ class Suite:
 
     Attributes:
         recorder: ``module:function`` of ``(split, *, episodes, seed, **options)``, which gives
-            episodes with truth and ``meta["alternatives"]``.
+            episodes with truth and with what it knows of sentences in ``meta``; README.md of this
+            folder has the keys.
         splits: Names of its splits.
         families: ``module:mapping`` of its task families.
     """
@@ -78,6 +80,41 @@ def open_suite(
         raise ConfigError("; ".join(problems))
     record: Callable[..., Iterator[Episode]] = _load(suite.recorder)
     return record(split, episodes=episodes, seed=seed, **options)
+
+
+def goal_frames(
+    name: str, *, families: tuple[str, ...] = (), seed: int = 0, **options: Any
+) -> dict[str, Frame]:
+    """Return one goal image per task family: the last frame of a success of the train split.
+
+    For models that read a goal image instead of a sentence. The scene is another one than in the
+    episodes that are judged, as it is wherever a goal image is taken once and used from then on.
+
+    Args:
+        name: A key of ``SUITES``.
+        families: Task families; empty for all of them.
+        seed: Number of the set within the split.
+        **options: Passed to the recorder.
+
+    Raises:
+        ConfigError: As ``open_suite``, or a family without a success in twelve episodes.
+    """
+    wanted = set(families or _load(SUITES[name].families))
+    found: dict[str, Frame] = {}
+    episodes = open_suite(
+        name, split="train", episodes=12 * len(wanted), seed=seed, families=families, **options
+    )
+    for episode in episodes:
+        family = str(episode.meta.get("family", "all"))
+        if episode.success and family not in found:
+            camera, images = next(iter(episode.images.items()))
+            found[family] = Frame.of(images[-1], camera=camera)
+        if wanted <= set(found):
+            return found
+    absent = ", ".join(sorted(wanted - set(found)))
+    raise ConfigError(
+        f"suite {name} gave no success in training to take a goal image from: {absent}"
+    )
 
 
 def _load(path: str) -> Any:

@@ -17,8 +17,10 @@ GROUP = "robo_reward.models"
 BUILT_IN: dict[str, str] = {
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
     "constant": "robo_reward.models.baselines:Constant",
+    "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
     "language-blind": "robo_reward.models.baselines:LanguageBlind",
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
+    "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
     "time-counter": "robo_reward.models.baselines:TimeCounter",
 }
 """Name → ``module:factory``; nothing is imported until the name is asked for."""

@@ -14,8 +14,8 @@ from robo_reward.models import registry
 
 PAINTED = suites.Suite(
     recorder="tests.evaluate.episodes:record",
-    splits=("unseen",),
-    families="robo_reward.evaluate.suites:SUITES",
+    splits=("unseen", "train"),
+    families="tests.evaluate.episodes:FAMILIES",
 )
 
 
@@ -77,6 +77,23 @@ def test_several_models_stand_side_by_side(
     assert result["mismatch_drop"] == pytest.approx(0.9)
     head = run("--model", "listener", "oracle-pixels").out.splitlines()[0]
     assert head.split() == ["metric", "listener", "oracle-pixels"]
+
+
+def test_baselines_stand_beside_a_model_and_are_named_for_what_they_do(
+    run: Callable[..., Any],
+) -> None:
+    names = ("oracle-pixels", "time-counter", "constant", "goal-distance", "random-features")
+    ran = run("--model", *names, "--json", "--out", "out")
+    assert ran.code == 0, ran.err
+    result = json.loads(ran.out)
+    verdicts = {name: set(figures["verdicts"]) for name, figures in result["models"].items()}
+    assert {"scores time", "blind"} <= verdicts["time-counter"]
+    assert "constant" in verdicts["constant"]
+    assert "ignores language" in verdicts["goal-distance"] & verdicts["random-features"]
+    assert result["models"]["time-counter"]["sanity"]["reversed"]["holds"] is False
+    report = Path("out/report.html").read_text()
+    for words in ("time-counter scores time", "Which task is it?", "Trajectory audit", "Sanity"):
+        assert words in report
 
 
 @pytest.mark.parametrize(

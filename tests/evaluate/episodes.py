@@ -101,6 +101,10 @@ class Clock(OraclePixels):
         )
 
 
+FAMILIES: dict[str, object] = {"push": None, "lift": None}
+"""What ``record`` records, as a suite names its families."""
+
+
 def record(split: str, *, episodes: int, seed: int = 0, renderer: str = "gl") -> Iterator[Episode]:
     """A recorder as a suite has one: every third episode stops half-way."""
     for index in range(episodes):

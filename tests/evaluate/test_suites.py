@@ -6,8 +6,10 @@ import pytest
 
 from robo_reward.errors import ConfigError
 from robo_reward.evaluate import EvalOptions, evaluate
-from robo_reward.evaluate.suites import SUITES, open_suite
+from robo_reward.evaluate.suites import SUITES, Suite, goal_frames, open_suite
 from robo_reward.models.oracle_pixels import OraclePixels
+
+from . import episodes
 
 
 def test_what_does_not_exist_is_refused_with_a_hint() -> None:
@@ -33,3 +35,19 @@ def test_the_tabletop_suite_goes_through_the_harness() -> None:
     assert set(result.families) == {"reach", "push"}
     assert result.counts["episodes"] == 2
     assert all(episode.scores.wrong for episode in result.episodes)
+
+
+def test_a_goal_image_is_the_end_of_a_success_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted = Suite(
+        recorder="tests.evaluate.episodes:record",
+        splits=("train", "unseen"),
+        families="tests.evaluate.episodes:FAMILIES",
+    )
+    monkeypatch.setitem(SUITES, "painted", painted)
+    goals = goal_frames("painted")
+    assert set(goals) == {"push", "lift"}
+    # The painted done of a success; half-way episodes end without it.
+    assert all(frame.image[0, 1, 0] == 255 for frame in goals.values())
+    monkeypatch.setitem(episodes.FAMILIES, "stack", None)
+    with pytest.raises(ConfigError, match="goal image from: stack"):
+        goal_frames("painted")
