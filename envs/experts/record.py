@@ -164,7 +164,8 @@ def record_episodes(
         ``alternatives`` are false of what the video shows at its end, the ``never_true`` ones among
         them of every frame; ``other_tasks`` names one sentence per family about things that are not
         there; ``paraphrases`` say the same as the instruction, in the wordings of training
-        (``grammar``) and in others (``held_out``).
+        (``grammar``) and in others (``held_out``); ``counterfactuals`` are other instructions with
+        the truth about every frame.
     """
     env = TabletopEnv(
         tuple(families), split=split, cameras=cameras, image_size=image_size, renderer=renderer
@@ -201,6 +202,7 @@ def to_episode(rollout: Rollout) -> Episode:
             "kind": rollout.kind,
             "seed": rollout.seed,
             **sentences(rollout),
+            "counterfactuals": counterfactuals(rollout),
         },
     )
 
@@ -251,3 +253,21 @@ def alternatives(rollout: Rollout, *, at_most: int = 4, below: float = 0.3) -> d
     ]
     order = rng.permutation(len(false))[:at_most]
     return {instruct(false[i], rollout.spec, rng=rng, held_out=held_out): false[i] for i in order}
+
+
+def counterfactuals(rollout: Rollout, *, at_most: int = 4) -> list[dict[str, Any]]:
+    """Other instructions about the same scene, judged on every frame, for training.
+
+    Returns:
+        Rows of ``instruction``, ``progress`` ``(T,)`` and ``done`` ``(T,)``, plain values.
+    """
+    rng = np.random.default_rng([rollout.seed, 13])
+    others = [goal for goal in all_goals(rollout.spec) if goal != rollout.goal]
+    rows = []
+    for index in rng.permutation(len(others))[:at_most]:
+        progress, done = rollout.judge(others[index])
+        text = instruct(
+            others[index], rollout.spec, rng=rng, held_out=rollout.split == "paraphrase"
+        )
+        rows.append({"instruction": text, "progress": progress.tolist(), "done": done.tolist()})
+    return rows

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,7 @@ class TrainReward(Saving):
 
     examples: ClassVar[tuple[str, ...]] = (
         "robo-reward train-reward --out outputs/compact",
+        "robo-reward train-reward --without-family stack --out outputs/no-stack",
         "robo-reward train-reward --episodes 400 --steps 300 --out outputs/try",
         "robo-reward eval-reward --model compact outputs/compact/model",
     )
@@ -60,6 +62,10 @@ class TrainReward(Saving):
     """Side of the pictures, pixels; a backbone wants a multiple of its patch."""
     seed: int = 0
     """Decides initial weights, batches and augmentation."""
+    without: tuple[str, ...] = ()
+    """Leave out, for an ablation: counterfactual, mismatched, or a behaviour such as near_miss."""
+    without_family: tuple[str, ...] = ()
+    """Task families of which nothing is seen or asked, to be tested on what is new."""
     workers: int = 2
     """Processes that record rollouts."""
     threads: int = 1
@@ -74,8 +80,11 @@ class TrainReward(Saving):
                 f"--episodes and --steps must be at least 1, got {self.episodes} and {self.steps}"
             )
         torch = require("torch", extra="train")
+        from robo_reward.training.batches import BatchConfig, check_left_out
         from robo_reward.training.trainer import TrainConfig
 
+        batch = BatchConfig(without=self.without, without_families=self.without_family)
+        check_left_out(batch)
         torch.set_num_threads(self.threads)
         device = self.device
         if device == "auto":
@@ -83,7 +92,14 @@ class TrainReward(Saving):
         with self.open_output() as out:
             paths = self._record("train", self.episodes)
             held_out = self._record("seen", HELD_OUT_EPISODES)
-            config = TrainConfig(steps=self.steps, seed=self.seed, init=self.init, rate=self.rate)
+            config = TrainConfig(
+                steps=self.steps,
+                seed=self.seed,
+                init=self.init,
+                rate=self.rate,
+                network=self._network(),
+                batch=batch,
+            )
             return self._train(out, paths, held_out, config, device)
 
     def _network(self) -> CompactConfig:
@@ -120,6 +136,7 @@ class TrainReward(Saving):
         config: TrainConfig,
         device: str,
     ) -> Result:
+        from robo_reward.training.batches import shard_source
         from robo_reward.training.check import check
         from robo_reward.training.density import fit_folder
         from robo_reward.training.shards import read_shard
@@ -128,12 +145,14 @@ class TrainReward(Saving):
         shards = [read_shard(path) for path in paths]
         checked = [read_shard(path) for path in held_out]
         began = time.perf_counter()
-        trainer = Trainer(shards, checked, config=config, folder=out.path, device=device)
+        on_held_out = partial(check, shards=checked, without_families=self.without_family)
+        source = shard_source(shards, config=config.batch, seed=config.seed)
+        trainer = Trainer(source, check=on_held_out, config=config, folder=out.path, device=device)
         with self.console().bar("train-reward", total=config.steps, unit="step") as bar:
             bar.update_to(trainer.step)
             network = trainer.run(_reporter(bar, out.path))
         network = network.cpu()
-        figures = check(network, trainer.tokenizer, checked)
+        figures = on_held_out(network, trainer.tokenizer)
         model = out.path / "model"
         save(network, trainer.tokenizer, model)
         fit_folder(model, paths)

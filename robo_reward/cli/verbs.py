@@ -21,6 +21,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "TrainReward",
         "record the suite and train the compact reward model",
     ),
+    "adapt": (
+        "robo_reward.cli.adapt",
+        "Adapt",
+        "teach a reward model a new task from a few demonstrations",
+    ),
     "calibrate": (
         "robo_reward.cli.calibrate",
         "Calibrate",

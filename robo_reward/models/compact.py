@@ -70,6 +70,7 @@ class CompactModel(RewardModel):
                 f"{folder} holds no model.safetensors; train one with `robo-reward train-reward`"
             )
         self._torch = torch
+        self.folder = folder
         self.device = _device(torch, device)
         network = CompactNetwork.from_pretrained(str(folder))
         self.network = network.float().eval().to(self.device)
@@ -140,7 +141,7 @@ class CompactModel(RewardModel):
     def _pixels(self, images: Sequence[Image]) -> object:
         torch = self._torch
         size = self.network.config.image_size
-        batch = np.stack([_resized(image, size) for image in images])
+        batch = np.stack([fit_square(image, size) for image in images])
         pixels = torch.from_numpy(batch).to(self.device)
         return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous(
             memory_format=torch.channels_last
@@ -242,7 +243,7 @@ def _fold(table: NDArray[np.float32], owners: list[int], count: int) -> ScoreArr
     )
 
 
-def _resized(image: Image, size: int) -> Image:
+def fit_square(image: Image, size: int) -> Image:
     """Cut the largest centred square and resample it by area averages or bilinearly."""
     height, width, _ = image.shape
     if (height, width) == (size, size):

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from robo_reward.envs.experts.record import KIND_SHARES
 from robo_reward.envs.tabletop.facts import Facts
 from robo_reward.envs.tabletop.goal import Goal
 from robo_reward.envs.tabletop.instructions import instruct, names_something_here
 from robo_reward.envs.tabletop.spec import SceneSpec
+from robo_reward.envs.tabletop.tasks import FAMILIES
+from robo_reward.errors import ConfigError, did_you_mean
 
 from .augment import augment
 from .labels import Label, absent, judged_goals, label
@@ -34,9 +38,11 @@ class Batch:
     Attributes:
         images: ``(2E, S, S, 3) uint8``.
         tokens: ``(E, Q, L) int64``, 0 for padding; both frames of an episode share them.
-        progress: ``(2E, Q) float32``.
-        done: ``(2E, Q) float32``.
+        progress: ``(2E, Q) float32``, NaN where unknown.
+        done: ``(2E, Q) float32``, NaN where unknown.
         points: ``(2E, Q, 3, 2) float32`` in [-1, 1], NaN where unknown.
+        further: ``(E, Q) float32``: probability that frame 2i + 1 is further than 2i, where it is
+            known of itself; NaN where it follows from ``progress``.
     """
 
     images: NDArray[np.uint8]
@@ -44,6 +50,22 @@ class Batch:
     progress: NDArray[np.float32]
     done: NDArray[np.float32]
     points: NDArray[np.float32]
+    further: NDArray[np.float32]
+
+
+class BatchSource(Protocol):
+    """What the trainer learns from; batch i is always the same, so that a killed run goes on."""
+
+    @property
+    def size(self) -> int:
+        """Side of the images, pixels."""
+
+    def draw(self, number: int) -> Batch:
+        """Return batch ``number``."""
+
+
+MakeSource = Callable[[Encode], BatchSource]
+"""Makes a source, given the tokenizer of the network that is to be trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +78,9 @@ class BatchConfig:
         wording: How sentences are varied.
         late: Share of frames drawn from an episode's last ones, where goals hold.
         augment: Whether to vary the images.
+        without: What is left out of the table-top data, for ablations: ``counterfactual``,
+            ``mismatched``, or behaviours that were recorded (``near_miss``, ``undo``, …).
+        without_families: Task families of which nothing is seen or asked.
     """
 
     episodes: int = 48
@@ -63,6 +88,8 @@ class BatchConfig:
     wording: WordingConfig = field(default_factory=WordingConfig)
     late: float = 0.3
     augment: bool = True
+    without: tuple[str, ...] = ()
+    without_families: tuple[str, ...] = ()
 
 
 class Batches:
@@ -82,11 +109,26 @@ class Batches:
         self._encode = encode
         self._config = config
         self._seed = seed
-        self._index = [(i, j) for i, shard in enumerate(shards) for j in range(len(shard.entries))]
+        check_left_out(config)
+        if len({shard.frames.shape[1] for shard in shards}) > 1:
+            raise ConfigError("the shards hold frames of several sizes; record them anew")
+        self._index = [
+            (i, j)
+            for i, shard in enumerate(shards)
+            for j, entry in enumerate(shard.entries)
+            if entry.kind not in config.without and entry.goal.family not in config.without_families
+        ]
+        if not self._index:
+            raise ConfigError("nothing is left of the data; leave out less")
 
     def __len__(self) -> int:
         """Number of episodes to draw from."""
         return len(self._index)
+
+    @property
+    def size(self) -> int:
+        """Side of the images, pixels."""
+        return int(self._shards[0].frames.shape[1])
 
     def draw(self, number: int) -> Batch:
         """Return batch ``number``."""
@@ -107,28 +149,12 @@ class Batches:
             labels.extend(judged)
         return Batch(
             np.concatenate(images),
-            _padded(tokens),
+            padded(tokens),
             np.array([[one.progress for one in row] for row in labels], np.float32),
             np.array([[one.done for one in row] for row in labels], np.float32),
             np.array([[one.points for one in row] for row in labels], np.float32),
+            np.full((len(picks), self._config.queries), np.nan, np.float32),
         )
-
-    def __getitem__(self, number: int) -> Batch:
-        """Return batch ``number``: a torch map-style dataset of whole batches."""
-        return self.draw(number)
-
-    def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield batches ``start`` to ``stop - 1`` in order, drawn ahead by a worker process."""
-        loader: DataLoader[Batch] = DataLoader(
-            self,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=1,
-            prefetch_factor=4,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
-            multiprocessing_context="fork",
-        )
-        yield from loader
 
     def _entry(self, pick: int) -> tuple[Shard, Entry]:
         i, j = self._index[pick]
@@ -151,14 +177,20 @@ class Batches:
                 text = vary(text, rng, config=self._config.wording)
             return self._encode(text)
 
-        others = judged_goals(entry.spec)
+        others = [entry.goal]
+        if "counterfactual" not in self._config.without:
+            left_out = self._config.without_families
+            every = judged_goals(entry.spec)
+            others = [goal for goal in every if goal.family not in left_out] or others
         goals = [entry.goal]
         picks = [int(rng.integers(len(others))) for _ in range(self._config.queries - 2)]
         goals.extend(others[pick] for pick in picks)
         said = [say(goal, entry.spec) for goal in goals]
         judged = [[label(row, entry.spec, goal, camera=CAMERA) for goal in goals] for row in rows]
         _, foreign = self._entry(int(rng.integers(len(self._index))))
-        if names_something_here(foreign.goal, foreign.spec, entry.spec):
+        if "mismatched" in self._config.without or names_something_here(
+            foreign.goal, foreign.spec, entry.spec
+        ):
             said.append(say(entry.goal, entry.spec))
             for frame in judged:
                 frame.append(frame[0])
@@ -169,15 +201,65 @@ class Batches:
         return said, judged
 
 
+def shard_source(shards: Sequence[Shard], *, config: BatchConfig, seed: int) -> MakeSource:
+    """Return what makes ``Batches`` of shards."""
+    return lambda encode: Batches(shards, encode, config=config, seed=seed)
+
+
+def stream(source: BatchSource, start: int, stop: int) -> Iterator[Batch]:
+    """Yield batches ``start`` to ``stop - 1`` in order, drawn ahead by a worker process."""
+    loader: DataLoader[Batch] = DataLoader(
+        _Numbered(source),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=1,
+        prefetch_factor=4,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        multiprocessing_context="fork",
+    )
+    yield from loader
+
+
+class _Numbered(Dataset[Batch]):
+    """A torch map-style dataset of whole batches."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._source.draw(number)
+
+
 def _as_it_is(batch: Batch) -> Batch:
     return batch
+
+
+def check_left_out(config: BatchConfig) -> None:
+    """Refuse names that nothing would be left out by.
+
+    Raises:
+        ConfigError: There is no such negative, behaviour or family.
+    """
+    negatives = ("counterfactual", "mismatched", *(k for k in KIND_SHARES if k != "expert"))
+    problems = [
+        f"cannot train without {what} {name!r}; {did_you_mean(name, known)}"
+        for what, names, known in (
+            ("negative", config.without, negatives),
+            ("family", config.without_families, FAMILIES),
+        )
+        for name in names
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError("; ".join(problems))
 
 
 def _shifted(one: Label, shift: NDArray[np.float32]) -> Label:
     return Label(one.progress, one.done, one.points + shift)
 
 
-def _padded(tokens: list[list[list[int]]]) -> NDArray[np.int64]:
+def padded(tokens: list[list[list[int]]]) -> NDArray[np.int64]:
+    """Stack token ids of E episodes with Q sentences each, ``(E, Q, L)``, 0 for padding."""
     longest = max(len(ids) for said in tokens for ids in said)
     padded = np.zeros((len(tokens), len(tokens[0]), longest), np.int64)
     for i, said in enumerate(tokens):

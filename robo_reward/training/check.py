@@ -17,14 +17,20 @@ from .shards import Shard
 CHECK_BATCHES = 6
 
 
-def check(network: CompactNetwork, tokenizer: Any, shards: Sequence[Shard]) -> dict[str, float]:
+def check(
+    network: CompactNetwork,
+    tokenizer: Any,
+    *,
+    shards: Sequence[Shard],
+    without_families: tuple[str, ...] = (),
+) -> dict[str, float]:
     """Return errors on fixed, unvaried batches.
 
     Keys: ``own_error`` and ``other_error`` (mean absolute error of progress under the episode's own
     and under other instructions), ``done_accuracy`` (mean of the accuracies on done and on not
     done), ``pointer_error`` (median distance of the target pointer, in image widths).
     """
-    config = BatchConfig(augment=False, late=0.2)
+    config = BatchConfig(augment=False, late=0.2, without_families=without_families)
     limit = network.config.max_tokens
     batches = Batches(
         shards, lambda text: encode_text(tokenizer, text, limit), config=config, seed=10**6

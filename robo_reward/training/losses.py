@@ -28,6 +28,7 @@ class LossConfig:
         done: Weight of the success loss.
         pointer: Weight of the pointer loss.
         order: Weight of the pairwise loss.
+        nearness: Weight of the temporal InfoNCE loss; 0 leaves it out.
     """
 
     smoothing: float = 0.03
@@ -38,6 +39,7 @@ class LossConfig:
     done: float = 1.0
     pointer: float = 0.3
     order: float = 0.3
+    nearness: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,18 @@ class Targets:
     """Targets of n rows; frames 2i and 2i + 1 of an episode, q instructions each.
 
     Attributes:
-        progress: ``(n,)``.
-        done: ``(n,)``.
+        progress: ``(n,)``, NaN where unknown.
+        done: ``(n,)``, NaN where unknown.
         points: ``(n, 3, 2)``, NaN where unknown.
+        further: ``(n / 2,)`` probability that the second frame of a pair is further, where that is
+            known of itself; NaN where it follows from progress.
         queries: q.
     """
 
     progress: Tensor
     done: Tensor
     points: Tensor
+    further: Tensor
     queries: int
 
 
@@ -62,14 +67,17 @@ def total_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss and its parts."""
     centres = bin_centres(said.bins.shape[-1]).to(said.bins)
-    soft = hl_gauss(targets.progress, centres, config.smoothing)
-    bins = -(soft[:, None] * said.bins.log_softmax(-1)).sum(-1).mean()
+    soft = hl_gauss(targets.progress.nan_to_num(), centres, config.smoothing)
+    known = targets.progress.isfinite()
+    bins = mean_of(-(soft[:, None] * said.bins.log_softmax(-1)).sum(-1), known)
     expected = (said.bins.softmax(-1) * centres).sum(-1)
-    error = (expected - targets.progress[:, None]).abs().mean()
-    weight = 1.0 + (config.positive - 1.0) * targets.done
-    done = functional.binary_cross_entropy_with_logits(
-        said.done, targets.done[:, None].expand_as(said.done), weight[:, None]
+    error = mean_of((expected - targets.progress.nan_to_num()[:, None]).abs(), known)
+    truth = targets.done.nan_to_num()
+    weight = 1.0 + (config.positive - 1.0) * truth
+    losses = functional.binary_cross_entropy_with_logits(
+        said.done, truth[:, None].expand_as(said.done), weight[:, None], reduction="none"
     )
+    done = mean_of(losses, targets.done.isfinite())
     pointer = pointer_loss(said.pointers, targets.points, network.grid, config.pointer_spread)
     order = order_loss(network, said.joint, targets, config.order_scale)
     loss = (
@@ -80,6 +88,9 @@ def total_loss(
         + config.order * order
     )
     parts = {"bins": bins, "error": error, "done": done, "pointer": pointer, "order": order}
+    if config.nearness:
+        parts["nearness"] = nearness_loss(said.joint, targets)
+        loss = loss + config.nearness * parts["nearness"]
     return loss, {name: float(value.detach()) for name, value in parts.items()}
 
 
@@ -102,9 +113,42 @@ def pointer_loss(logits: Tensor, points: Tensor, grid: Tensor, spread: float) ->
 
 
 def order_loss(network: CompactNetwork, joint: Tensor, targets: Targets, scale: float) -> Tensor:
-    """Bradley–Terry loss over the two frames of each episode, for every instruction."""
+    """Bradley–Terry loss over the two frames of each pair, for every instruction.
+
+    Two frames of one episode are ordered by their progress. The ends of two episodes of different
+    quality are ordered whatever their progress: a preference between whole trajectories.
+    """
     pairs = joint.view(-1, 2, targets.queries, joint.shape[-1])
     progress = targets.progress.view(-1, 2, targets.queries)
     logit = network.order_logit(pairs[:, 1].flatten(0, 1), pairs[:, 0].flatten(0, 1))
-    further = ((progress[:, 1] - progress[:, 0]) / scale).sigmoid().flatten()
-    return functional.binary_cross_entropy_with_logits(logit, further)
+    by_progress = ((progress[:, 1] - progress[:, 0]) / scale).sigmoid().flatten()
+    further = torch.where(targets.further.isfinite(), targets.further, by_progress)
+    losses = functional.binary_cross_entropy_with_logits(
+        logit, further.nan_to_num(), reduction="none"
+    )
+    return mean_of(losses, further.isfinite())
+
+
+def nearness_loss(joint: Tensor, targets: Targets, *, temperature: float = 0.1) -> Tensor:
+    """Temporal InfoNCE: an instant is nearer to its neighbour than to other episodes (R3M).
+
+    Neighbours are the two frames of a pair, under its own instruction, as far as their progress is
+    alike; frames far apart in progress are not drawn together.
+    """
+    pairs = functional.normalize(
+        joint.view(-1, 2, targets.queries, joint.shape[-1])[:, :, 0], dim=-1
+    )
+    progress = targets.progress.view(-1, 2, targets.queries)[:, :, 0]
+    near = (1.0 - 5.0 * (progress[:, 1] - progress[:, 0]).abs()).clamp(min=0.0).nan_to_num()
+    logits = pairs[:, 0] @ pairs[:, 1].T / temperature
+    losses = functional.cross_entropy(
+        logits, torch.arange(len(logits), device=logits.device), reduction="none"
+    )
+    return (losses * near).sum() / near.sum().clamp(min=1.0)
+
+
+def mean_of(losses: Tensor, known: Tensor) -> Tensor:
+    """Mean over the rows that are known, ``(n, …)`` and ``(n,) bool``; 0 where none is."""
+    if bool(known.all()):
+        return losses.mean()
+    return losses[known].sum() / max(losses[known].numel(), 1)

@@ -121,6 +121,20 @@ def read_shard(path: Path) -> Shard:
     return Shard(frames, facts, entries)
 
 
+def read_folder(folder: Path, *, split: str = "train") -> list[Shard]:
+    """Read the shards of a split that are there.
+
+    Raises:
+        DatasetError: There is none, or one is broken.
+    """
+    paths = sorted(folder.glob(f"{split}-*.msgpack"))
+    if not paths:
+        raise DatasetError(
+            f"{folder} holds no rollouts ({split}-*.msgpack); train-reward makes them"
+        )
+    return [read_shard(path) for path in paths]
+
+
 def _record_shard(path: str, index: int, seed: int, split: str, image_size: int) -> None:
     env = TabletopEnv("all", split=split, image_size=image_size, cameras=(CAMERA,))  # type: ignore[arg-type]
     entries: list[Entry] = []

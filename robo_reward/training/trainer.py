@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,13 +26,13 @@ from robo_reward.models.backbones import (
 from robo_reward.models.compact import CompactModel, encode_text
 from robo_reward.models.compact_network import CompactConfig, CompactNetwork
 
-from .batches import Batch, BatchConfig, Batches
-from .check import check
+from .batches import Batch, BatchConfig, MakeSource, stream
 from .losses import LossConfig, Targets, total_loss
-from .shards import Shard
 from .tokenizer import train_tokenizer
 
 Report = Callable[[int, dict[str, float]], None]
+Check = Callable[[CompactNetwork, Tokenizer], Mapping[str, float]]
+"""Measures a network on what it is not trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,8 @@ class TrainConfig:
         warmup: Steps of warm-up.
         backbone_rate: Share of the learning rate that pretrained encoders get.
         decay: AdamW weight decay.
+        text_rate: Rate of the text encoder as a share of ``rate``; 0 freezes it.
+        statistics: Whether batch normalisation goes on learning its running statistics.
         average: Decay of the moving average of the weights, which is what is kept.
         clip: Largest norm of the gradient.
         checkpoint_every: Steps between checkpoints.
@@ -64,6 +66,8 @@ class TrainConfig:
     warmup: int = 200
     backbone_rate: float = 0.1
     decay: float = 0.02
+    text_rate: float = 1.0
+    statistics: bool = True
     average: float = 0.998
     clip: float = 1.0
     checkpoint_every: int = 250
@@ -77,8 +81,8 @@ class Trainer:
     """Trains one network; goes on from the folder's checkpoint when there is one.
 
     Args:
-        shards: Training data.
-        held_out: Data that the running check is made on.
+        source: Makes what is trained on, given the network's tokenizer.
+        check: The running check, made at every tenth report.
         config: What to do.
         folder: Holds the checkpoint while training and the model afterwards.
         device: torch device.
@@ -86,11 +90,11 @@ class Trainer:
 
     def __init__(
         self,
-        shards: Sequence[Shard],
-        held_out: Sequence[Shard],
+        source: MakeSource,
         *,
         config: TrainConfig,
         folder: Path,
+        check: Check | None = None,
         device: str = "cpu",
     ) -> None:
         self.folder = folder
@@ -100,7 +104,8 @@ class Trainer:
         torch.set_float32_matmul_precision("medium")
         self.tokenizer, self.network, self.begun_from = _begin(config)
         self.config = replace(config, network=self.network.config)
-        _check_size(shards, self.network.config.image_size)
+        if not config.text_rate:
+            self.network.text.requires_grad_(False)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
@@ -111,15 +116,17 @@ class Trainer:
         )
         self.optimiser = torch.optim.AdamW(_groups(self.network, self.config), lr=config.rate)
         self.step = 0
-        self.batches = Batches(shards, self._encode, config=config.batch, seed=config.seed)
-        self._held_out = held_out
+        self.source = source(self._encode)
+        _check_size(self.source.size, self.network.config.image_size)
+        self._check = check
         self._restore()
 
-    def run(self, report: Report | None = None) -> CompactNetwork:
-        """Train to the end; returns the averaged network, ready to be used."""
+    def run(self, report: Report | None = None, *, until: int | None = None) -> CompactNetwork:
+        """Train to the end, or to a step; returns the averaged network, ready to be used."""
         sums: dict[str, float] = {}
         began = time.perf_counter()
-        for batch in self.batches.stream(self.step, self.config.steps):
+        end = self.config.steps if until is None else min(until, self.config.steps)
+        for batch in stream(self.source, self.step, end):
             self._set_rate()
             for name, value in self._learn(batch).items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -127,11 +134,9 @@ class Trainer:
             if report is not None and self.step % self.config.report_every == 0:
                 row = {name: value / self.config.report_every for name, value in sums.items()}
                 seconds = time.perf_counter() - began
-                row["frames_per_s"] = (
-                    2 * self.config.batch.episodes * self.config.report_every / seconds
-                )
-                if self.step % (10 * self.config.report_every) == 0 and self._held_out:
-                    row.update(check(self.averaged(), self.tokenizer, self._held_out))
+                row["frames_per_s"] = len(batch.images) * self.config.report_every / seconds
+                if self.step % (10 * self.config.report_every) == 0 and self._check:
+                    row.update(self._check(self.averaged(), self.tokenizer))
                 report(self.step, row)
                 sums, began = {}, time.perf_counter()
             if self.step % self.config.checkpoint_every == 0:
@@ -150,6 +155,10 @@ class Trainer:
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         self.network.train()
+        if not self.config.statistics:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
         images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)
         maps = self.network.encoder(images.float() / 127.5 - 1.0)
         episodes, queries, length = batch.tokens.shape
@@ -160,6 +169,7 @@ class Trainer:
             torch.from_numpy(batch.progress).to(self.device).flatten(),
             torch.from_numpy(batch.done).to(self.device).flatten(),
             torch.from_numpy(batch.points).to(self.device).flatten(0, 1),
+            torch.from_numpy(batch.further).to(self.device).flatten(),
             queries,
         )
         loss, parts = total_loss(self.network, said, targets, config=self.config.loss)
@@ -252,8 +262,8 @@ def _begin(config: TrainConfig) -> tuple[Tokenizer, CompactNetwork, str]:
     return model.tokenizer, model.network, model.model_id
 
 
-def _check_size(shards: Sequence[Shard], size: int) -> None:
-    for side in {shard.frames.shape[1] for shard in shards} - {size}:
+def _check_size(side: int, size: int) -> None:
+    if side != size:
         raise ConfigError(
             f"the recorded frames are {side} px and the network takes {size} px; "
             f"record them with --image-size {size}"
@@ -266,6 +276,7 @@ def _groups(network: CompactNetwork, config: TrainConfig) -> list[dict[str, Any]
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             share = config.backbone_rate if ".backbone." in name else 1.0
+            share *= config.text_rate if name.startswith("text.") else 1.0
             decay = config.decay if parameter.ndim > 1 else 0.0
             groups.setdefault((-decay, -share), []).append(parameter)
     return [
@@ -278,4 +289,16 @@ def _part(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _digest(config: TrainConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+    """What a checkpoint must agree in; settings that came later count only where they are set."""
+    values = asdict(config)
+    later = [
+        (values, TrainConfig(), ("backbone_rate", "text_rate", "statistics")),
+        (values["network"], CompactConfig(), ("vision", "text")),
+        (values["batch"], BatchConfig(), ("without", "without_families")),
+        (values["loss"], LossConfig(), ("nearness",)),
+    ]
+    for group, default, names in later:
+        for name in names:
+            if group[name] == getattr(default, name):
+                del group[name]
+    return json.dumps(values, sort_keys=True)

@@ -25,7 +25,7 @@ from robo_reward.models.compact_network import CompactConfig, CompactNetwork  # 
 from robo_reward.query import Query  # noqa: E402
 from robo_reward.task import Task  # noqa: E402
 from robo_reward.training import shards as shards_module  # noqa: E402
-from robo_reward.training.batches import BatchConfig  # noqa: E402
+from robo_reward.training.batches import BatchConfig, shard_source  # noqa: E402
 from robo_reward.training.shards import Shard, read_shard  # noqa: E402
 from robo_reward.training.trainer import TrainConfig, Trainer, save  # noqa: E402
 
@@ -95,7 +95,8 @@ def train(shard: Shard, network: CompactConfig, folder: Path, *, steps: int = 2)
         steps=steps, warmup=1, checkpoint_every=1, report_every=1, network=network,
         batch=BatchConfig(episodes=3, queries=3),
     )  # fmt: skip
-    return Trainer([shard], [], config=config, folder=folder)
+    source = shard_source([shard], config=config.batch, seed=config.seed)
+    return Trainer(source, config=config, folder=folder)
 
 
 @pytest.mark.parametrize("name", sorted(VISION))
