@@ -19,14 +19,7 @@ from ..tabletop.randomise import Split, sample_scene
 from ..tabletop.spec import SceneSpec
 from ..tabletop.tasks import FAMILIES, all_goals, family_of
 from .behaviour import behaviour
-
-SEED_BASES: dict[str, int] = {
-    "train": 1_000_000_000,
-    "seen": 2_000_000_000,
-    "unseen": 3_000_000_000,
-    "paraphrase": 4_000_000_000,
-}
-"""First seed of each split: no seed is used by two of them."""
+from .seeds import SEED_BASES
 
 KIND_SHARES: dict[str, float] = {
     "expert": 0.44,

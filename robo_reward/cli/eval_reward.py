@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from .output import environment
 
 if TYPE_CHECKING:
     from robo_reward.client import Source
+    from robo_reward.datasets.episode import Episode
     from robo_reward.evaluate import EvalOptions, EvalResult
     from robo_reward.frames import Frame
     from robo_reward.models import RewardModel
@@ -38,6 +39,7 @@ class EvalReward(Saving):
         "robo-reward eval-reward --model compact --suite tabletop --split unseen --json",
         "robo-reward eval-reward --model compact outputs/train-reward/mine --episodes 400",
         "robo-reward eval-reward --node tcp://gpu:5601 --families push lift --episodes 50",
+        "robo-reward eval-reward --dataset data/unseen --model compact",
     )
 
     model: tuple[str, ...] = ("compact",)
@@ -49,13 +51,15 @@ class EvalReward(Saving):
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
     suite: str = "tabletop"
-    """Where the episodes come from."""
+    """Where the episodes come from: tabletop, metaworld or fetch."""
+    dataset: Path | None = None
+    """Folder of recorded episodes (robo-reward record), all of which are taken, not a suite."""
     split: str = "unseen"
     """Which of them: unseen, seen, train or paraphrase."""
     families: tuple[str, ...] = ()
     """Task families to take; all of them when not given."""
     episodes: int = 200
-    """How many episodes, families in turn."""
+    """Of a suite: how many episodes, families in turn."""
     seed: int = 0
     """Number of the set within the split; also seeds the bootstrap."""
     renderer: Literal["gl", "rays"] = "gl"
@@ -77,21 +81,13 @@ class EvalReward(Saving):
         """Record, score, compute and write."""
         from robo_reward.evaluate import evaluate
         from robo_reward.evaluate.page import write_eval_report
-        from robo_reward.evaluate.suites import open_suite
 
         options = self._options()
-        episodes = open_suite(
-            self.suite,
-            split=self.split,
-            episodes=self.episodes,
-            seed=self.seed,
-            families=self.families,
-            renderer=self.renderer,
-        )
+        episodes, total = self._episodes()
         with contextlib.ExitStack() as stack:
             models = self._open_models(stack)
-            out = stack.enter_context(self.open_output("_".join([*models, self.split])))
-            with self.console().bar("eval-reward", total=self.episodes, unit="ep") as bar:
+            out = stack.enter_context(self.open_output("_".join([*models, self._source()[-1]])))
+            with self.console().bar("eval-reward", total=total, unit="ep") as bar:
                 result = evaluate(
                     models,
                     episodes,
@@ -102,11 +98,12 @@ class EvalReward(Saving):
             figures = {**self._asked(), **result.as_dict()}
             out.write_json("metrics.json", figures)
             machine = environment()
+            count = len(result.models[0].episodes)
             report = write_eval_report(
                 out.path / "report.html",
                 result,
-                title=f"{' · '.join(models)} on {self.suite}, {self.split}",
-                subtitle=f"{self.episodes} episodes, seed {self.seed}, {machine['time']}",
+                title=f"{' · '.join(models)} on {', '.join(self._source())}",
+                subtitle=f"{count} episodes, seed {self.seed}, {machine['time']}",
                 command=self._command(),
                 config=self._asked(),
                 environment=machine,
@@ -147,6 +144,31 @@ class EvalReward(Saving):
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
+    def _episodes(self) -> tuple[Iterable[Episode], int]:
+        if self.dataset is not None:
+            from robo_reward.datasets.log_reader import LogReader
+
+            found = LogReader(self.dataset)
+            return (one for one in found if self._wants(one)), len(found)
+        from robo_reward.evaluate.suites import open_suite
+
+        found_in_suite = open_suite(
+            self.suite,
+            split=self.split,
+            episodes=self.episodes,
+            seed=self.seed,
+            families=self.families,
+            renderer=self.renderer,
+        )
+        return found_in_suite, self.episodes
+
+    def _wants(self, episode: Episode) -> bool:
+        return not self.families or episode.meta.get("family") in self.families
+
+    def _source(self) -> tuple[str, ...]:
+        """Words for where the episodes come from."""
+        return (self.suite, self.split) if self.dataset is None else (self.dataset.name,)
+
     def _open_models(self, stack: contextlib.ExitStack) -> Mapping[str, RewardModel | Source]:
         if self.node is not None:
             from robo_reward.client import connect
@@ -183,8 +205,9 @@ class EvalReward(Saving):
 
     def _asked(self) -> dict[str, Any]:
         return {
-            "suite": self.suite,
-            "split": self.split,
+            "suite": self.suite if self.dataset is None else None,
+            "split": self.split if self.dataset is None else None,
+            "dataset": None if self.dataset is None else str(self.dataset),
             "families_asked": list(self.families),
             "seed": self.seed,
             "calibration_file": str(self.calibration) if self.calibration else None,
@@ -198,8 +221,12 @@ class EvalReward(Saving):
     def _command(self) -> str:
         source = ["--node", self.node] if self.node else ["--model", *self.model]
         words = ["robo-reward", "eval-reward", *source]
-        words += ["--suite", self.suite, "--split", self.split, "--episodes", str(self.episodes)]
-        words += ["--seed", str(self.seed), "--renderer", self.renderer]
+        if self.dataset is not None:
+            words += ["--dataset", str(self.dataset), "--seed", str(self.seed)]
+        else:
+            words += ["--suite", self.suite, "--split", self.split]
+            words += ["--episodes", str(self.episodes), "--seed", str(self.seed)]
+            words += ["--renderer", self.renderer]
         words += ["--calibration", str(self.calibration)] if self.calibration else []
         if self.abstain_above is not None:
             words += ["--abstain-above", str(self.abstain_above)]

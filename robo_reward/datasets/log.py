@@ -1,9 +1,10 @@
 """Recordings: one MCAP file per episode, readable by any MCAP viewer and by ``relabel``.
 
 Topics: ``/camera/<name>/compressed`` or ``…/image`` (ROS 2 messages, the bytes as they came),
-``/camera/<name>/header`` (what our frame header holds beside them), ``/action``, ``/score`` and
-``/episode`` (JSON). A file is called ``….mcap.part`` while it is written and is never written
-over; one that was cut short by a crash is read as far as it goes.
+``/camera/<name>/header`` (what our frame header holds beside them), ``/action``, ``/score``,
+``/episode`` and, where a simulator knows it, ``/truth`` (JSON). A file is called ``….mcap.part``
+while it is written and is never written over; one that was cut short by a crash is read as far as
+it goes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -99,6 +100,22 @@ class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulator knows of an episode; never shown to a model.
+
+    Attributes:
+        progress: Of every state, [0, 1].
+        done: Whether the goal holds in every state.
+        quality: ``"failure"``, ``"suboptimal"`` or ``"success"``.
+        alternatives: Instructions that are false of what the video shows at its end.
+    """
+
+    progress: list[float] | None = None
+    done: list[bool] | None = None
+    quality: Literal["failure", "suboptimal", "success"] | None = None
+    alternatives: list[str] = []
+
+
 class LogWriter:
     """Writes the log of one episode.
 
@@ -176,6 +193,10 @@ class LogWriter:
     def score(self, score: Score, *, local_ns: int) -> None:
         """Append what the reward model answered."""
         self._json("/score", score, local_ns)
+
+    def truth(self, truth: TruthRecord, *, local_ns: int) -> None:
+        """Append what the simulator knows of the whole episode."""
+        self._json("/truth", truth, local_ns)
 
     def start(self, event: StartEvent, *, local_ns: int) -> None:
         """Append the begin of the episode."""

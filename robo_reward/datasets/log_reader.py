@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,11 +19,12 @@ from robo_reward.protocol.envelope import Refusal
 from robo_reward.protocol.payload import check_frame
 
 from .episode import Episode, Quality
-from .log import PART, ActionRecord, EpisodeRecord, FrameRecord
+from .log import PART, ActionRecord, EpisodeRecord, FrameRecord, TruthRecord
 from .mcap_images import COMPRESSED_IMAGE, IMAGE, octets_of
 
 log = logging.getLogger(__name__)
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
@@ -38,6 +39,7 @@ class Recording:
         scores: As ``Score.as_dict`` gives them; ``null`` where there is no number.
         start: Begin of the episode.
         end: End of the episode; ``None`` where the recording was cut short.
+        truth: What a simulator knew of the episode, where one did.
         complete: Whether the file was finished.
     """
 
@@ -47,11 +49,12 @@ class Recording:
     scores: list[dict[str, Any]] = field(default_factory=list)
     start: EpisodeRecord | None = None
     end: EpisodeRecord | None = None
+    truth: TruthRecord | None = None
     complete: bool = True
 
 
 class LogReader:
-    """The episodes of a folder of recordings, in the order of their names.
+    """The episodes of a folder of recordings and its sub-folders, in the order of their names.
 
     Iterating reads one file at a time. A file without a single frame, or one that is no recording,
     is skipped, counted and logged.
@@ -70,8 +73,8 @@ class LogReader:
         if path.is_file():
             self.paths = [path]
         else:
-            found = [*path.glob("*.mcap"), *path.glob(f"*.mcap{PART}")]
-            self.paths = sorted(found, key=lambda each: each.name)
+            found = [*path.rglob("*.mcap"), *path.rglob(f"*.mcap{PART}")]
+            self.paths = sorted(found, key=lambda each: (each.parent, each.name))
         if not self.paths:
             raise DatasetError(f"no recordings (*.mcap) in {path}; robo-reward record makes them")
 
@@ -142,13 +145,16 @@ def to_episode(recording: Recording, *, instruction: str = "") -> Episode:
     states = {camera: rows[:length] for camera, rows in states.items()}
     start, end = recording.start, recording.end
     success = end.success if end is not None else None
-    quality: Quality | None = None
-    if success is not None:
+    truth = recording.truth or TruthRecord()
+    quality: Quality | None = truth.quality
+    if quality is None and success is not None:
         quality = "success" if success else "failure"
     return Episode(
         id=recording.path.name.split(".mcap")[0],
         instruction=(start.instruction if start is not None else "") or instruction,
         images={camera: _pixels(recording.path, rows) for camera, rows in states.items()},
+        progress=_up_to(length, truth.progress, np.float32),
+        done=_up_to(length, truth.done, np.bool_),
         actions=_actions(recording, length),
         success=success,
         quality=quality,
@@ -161,6 +167,8 @@ def _take(found: Recording, topic: str, data: bytes, pending: dict[str, FrameRec
     if topic == "/action":
         action = msgspec.json.decode(data, type=ActionRecord)
         found.actions[action.step] = action
+    elif topic == "/truth":
+        found.truth = msgspec.json.decode(data, type=TruthRecord)
     elif topic == "/score":
         found.scores.append(msgspec.json.decode(data, type=dict[str, Any]))
     elif topic == "/episode":
@@ -259,6 +267,13 @@ def _actions(recording: Recording, length: int) -> NDArray[np.float32] | None:
     return np.asarray(rows, np.float32) if rows else None
 
 
+def _up_to(
+    length: int, values: Sequence[Any] | None, dtype: type[Scalar]
+) -> NDArray[Scalar] | None:
+    """Truth of the states that are there: a log that was cut short may have lost the others."""
+    return None if values is None else np.asarray(values[:length], dtype)
+
+
 def _pixels(path: Path, rows: Rows) -> NDArray[np.uint8]:
     shapes = {frame.header.shape for _, frame in rows}
     if len(shapes) > 1:
@@ -276,6 +291,7 @@ def _meta(recording: Recording, states: dict[str, Rows]) -> dict[str, Any]:
     first = next(iter(states.values()))
     return {
         **(start.meta if start is not None else {}),
+        **({"alternatives": recording.truth.alternatives} if recording.truth else {}),
         "file": recording.path.name,
         "env": start.env if start is not None else 0,
         "episode": start.episode if start is not None else 0,

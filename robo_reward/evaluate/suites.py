@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from robo_reward.datasets.episode import Episode
+from robo_reward.datasets.log_episode import log_episode
 from robo_reward.errors import ConfigError, did_you_mean
 from robo_reward.frames import Frame
 
@@ -34,6 +36,16 @@ SUITES: dict[str, Suite] = {
         recorder="robo_reward.envs.experts.record:record_episodes",
         splits=("unseen", "seen", "train", "paraphrase"),
         families="robo_reward.envs.tabletop.tasks:FAMILIES",
+    ),
+    "metaworld": Suite(
+        recorder="robo_reward.envs.external.metaworld:record_episodes",
+        splits=("unseen", "seen", "train", "paraphrase"),
+        families="robo_reward.envs.external.metaworld_tasks:TASKS",
+    ),
+    "fetch": Suite(
+        recorder="robo_reward.envs.external.fetch:record_episodes",
+        splits=("unseen", "train"),
+        families="robo_reward.envs.external.fetch_tasks:TASKS",
     ),
 }
 """Name → suite."""
@@ -115,6 +127,40 @@ def goal_frames(
     raise ConfigError(
         f"suite {name} gave no success in training to take a goal image from: {absent}"
     )
+
+
+def record_suite(
+    folder: Path,
+    episodes: Iterable[Episode],
+    *,
+    jpeg_quality: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[int, int]:
+    """Write the episodes of a suite as recordings, which any machine can evaluate.
+
+    An episode that the folder already holds is left as it is.
+
+    Args:
+        folder: Made if need be.
+        episodes: As ``open_suite`` gives them.
+        jpeg_quality: 1–100 stores frames as JPEG; ``None`` keeps their pixels.
+        on_progress: Called with the number of episodes done.
+
+    Returns:
+        Number of episodes written, and of their frames.
+
+    Raises:
+        DatasetError: The folder cannot be written to.
+    """
+    written = frames = 0
+    for number, episode in enumerate(episodes):
+        if not (folder / f"{episode.id}.mcap").exists():
+            log_episode(folder, episode, jpeg_quality=jpeg_quality)
+            written += 1
+            frames += len(episode)
+        if on_progress is not None:
+            on_progress(number + 1)
+    return written, frames
 
 
 def _load(path: str) -> Any:

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.envs.experts.record import SEED_BASES, draw_kind, roll_out
+from robo_reward.envs.experts.record import draw_kind, roll_out
+from robo_reward.envs.experts.seeds import SEED_BASES
 from robo_reward.envs.tabletop.env import TabletopEnv
 from robo_reward.envs.tabletop.goal import Goal
 from robo_reward.envs.tabletop.spec import SceneSpec

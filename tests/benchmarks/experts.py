@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from robo_reward.envs.experts.behaviour import KINDS
-from robo_reward.envs.experts.record import SEED_BASES, roll_out
+from robo_reward.envs.experts.record import roll_out
+from robo_reward.envs.experts.seeds import SEED_BASES
 from robo_reward.envs.tabletop.env import TabletopEnv
 from robo_reward.envs.tabletop.tasks import FAMILIES
 

@@ -114,3 +114,31 @@ def test_mistakes_are_one_line_with_exit_code_two(
     assert ran.code == 2
     assert words in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_recorded_episodes_are_scored_like_those_of_the_suite(
+    run: Callable[..., Any], command: Callable[..., Any]
+) -> None:
+    pytest.importorskip("mcap")
+    fresh = json.loads(run("--json", "--out", "fresh").out)
+    suite = ("--suite", "painted", "--episodes", "6")
+    ran = command("record", *suite, "--out", "recorded", "--json", "--quiet")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["episodes"] == 6
+    ran = run("--dataset", "recorded", "--json", "--out", "read")
+    assert ran.code == 0, ran.err
+    read = json.loads(ran.out)
+    for metric in METRICS:
+        assert read[metric.name] == pytest.approx(fresh[metric.name], nan_ok=True), metric.name
+    assert (read["dataset"], read["suite"], read["counts"]["episodes"]) == ("recorded", None, 6)
+    assert "--dataset recorded" in Path("read/report.html").read_text()
+    some = run("--dataset", "recorded", "--families", "lift", "--json", "--out", "some")
+    assert json.loads(some.out)["counts"]["episodes"] == 3
+    assert json.loads(command("record", *suite, "--out", "recorded", "--json").out)["episodes"] == 0
+
+
+def test_an_empty_folder_is_said_to_be_empty(run: Callable[..., Any]) -> None:
+    Path("nothing").mkdir()
+    ran = run("--dataset", "nothing")
+    assert ran.code == 6
+    assert "no recordings" in ran.err

@@ -1,0 +1,1 @@
+"""Suites of other projects' simulators: tasks and sentences here, the simulators on request."""
