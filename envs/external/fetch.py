@@ -19,7 +19,9 @@ from .actors import Moment, Policy, Vector
 from .fetch_tasks import ELSEWHERE, TASKS
 from .recording import Source, record, staged
 
-CAMERA = "front"
+CAMERA = "side"
+VIEW = {"distance": 1.25, "azimuth": 132.0, "elevation": -24.0, "lookat": (1.32, 0.75, 0.5)}
+"""Half as far from the table as Fetch's own view, in which the cube is four pixels wide."""
 ENV_IDS = {
     "fetch-reach": "FetchReach-v4",
     "fetch-push": "FetchPush-v4",
@@ -99,6 +101,7 @@ class Fetch:
             width=image_size,
             height=image_size,
             max_episode_steps=self.limit + 1,
+            default_camera_config={**VIEW, "lookat": np.array(VIEW["lookat"])},
             disable_env_checker=True,
         )
         self._env.unwrapped.model.light_castshadow[:] = 0

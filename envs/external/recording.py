@@ -13,7 +13,7 @@ from robo_reward.errors import ConfigError, did_you_mean
 
 from ..experts.seeds import SEED_BASES
 from .actors import KINDS, Moment, World, actor, kind_in_turn
-from .wording import Wording, false_instructions, instruct
+from .wording import Wording, instruct, sentences
 
 HOLD = 3
 """Frames that an episode goes on for after its goal is first reached, if the goal still holds."""
@@ -114,9 +114,9 @@ def _episode(source: Source, split: str, task: str, *, number: int, kind: str) -
             "split": split,
             "kind": kind,
             "seed": number,
-            "alternatives": false_instructions(
+            **sentences(
                 task,
-                source.tasks,
+                {name: source.tasks[name] for name in source.splits[split]},
                 rng=rng,
                 success=success,
                 held_out=held_out,

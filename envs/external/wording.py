@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,44 @@ def instruct(wording: Wording, *, rng: np.random.Generator, held_out: bool) -> s
     return sentences[int(rng.integers(len(sentences)))]
 
 
+def sentences(
+    task: str,
+    tasks: Mapping[str, Wording],
+    *,
+    rng: np.random.Generator,
+    success: bool,
+    held_out: bool = False,
+    elsewhere: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Return what is known of sentences about a video, as the table-top recorder says it.
+
+    Args:
+        task: Task of the video.
+        tasks: The tasks whose sentences may be asked about.
+        rng: Source of randomness.
+        success: Whether the video ends with the task done.
+        held_out: Draw from the held-out sentences.
+        elsewhere: Sentences about what no scene of the suite holds.
+
+    Returns:
+        ``alternatives``: false at the end. ``never_true``: those of them that are false of every
+        frame. ``other_tasks``: task → a sentence of it that is false here. ``paraphrases``: the
+        task's own sentences, ``grammar`` and ``held_out``.
+    """
+    here = tasks[task]
+    false = false_instructions(
+        task, tasks, rng=rng, success=success, held_out=held_out, elsewhere=elsewhere
+    )
+    return {
+        "alternatives": false,
+        "never_true": [text for text in false if text not in here.undone],
+        "other_tasks": {
+            name: instruct(tasks[name], rng=rng, held_out=held_out) for name in _unlike(task, tasks)
+        },
+        "paraphrases": {"grammar": list(here.said), "held_out": list(here.held_out)},
+    }
+
+
 def false_instructions(
     task: str,
     tasks: Mapping[str, Wording],
@@ -58,10 +97,15 @@ def false_instructions(
         at_most: How many.
     """
     here = tasks[task]
-    mine = set(here.about)
     found = list(here.undone) if success else []
-    others = [name for name, other in tasks.items() if other.about and not mine & set(other.about)]
+    others = _unlike(task, tasks)
     order = [others[int(index)] for index in rng.permutation(len(others))]
     found += [instruct(tasks[name], rng=rng, held_out=held_out) for name in order[:at_most]]
     found += [elsewhere[int(index)] for index in rng.permutation(len(elsewhere))]
     return found[:at_most]
+
+
+def _unlike(task: str, tasks: Mapping[str, Wording]) -> list[str]:
+    """Names of the tasks whose sentences are false of a video of this one, in their order."""
+    mine = set(tasks[task].about)
+    return [name for name, other in tasks.items() if other.about and not mine & set(other.about)]

@@ -107,13 +107,13 @@ class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
         progress: Of every state, [0, 1].
         done: Whether the goal holds in every state.
         quality: ``"failure"``, ``"suboptimal"`` or ``"success"``.
-        alternatives: Instructions that are false of what the video shows at its end.
+        meta: What the recorder knows beyond plain values, such as sentences that are false here.
     """
 
     progress: list[float] | None = None
     done: list[bool] | None = None
     quality: Literal["failure", "suboptimal", "success"] | None = None
-    alternatives: list[str] = []
+    meta: dict[str, Any] = {}
 
 
 class LogWriter:

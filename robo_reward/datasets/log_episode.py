@@ -15,8 +15,11 @@ from robo_reward.protocol.stream import EndEvent, StartEvent, Tag
 from .episode import Episode
 from .log import LogWriter, TruthRecord
 
+Plain = str | int | float | bool | None
 BEGIN_NS = 1_000_000_000_000
 PERIOD_NS = 100_000_000
+OWN = frozenset({"frames", "wall_ns", "scores"})
+"""What the reader adds to ``meta``; a copy of a recording does not carry that of the original."""
 NO_CLOCK = "0" * 16
 """Name of a clock that no machine has."""
 
@@ -26,7 +29,7 @@ def log_episode(folder: Path, episode: Episode, *, jpeg_quality: int | None = No
 
     Args:
         folder: Made if need be. The file is called after the episode's id.
-        episode: Of ``meta``, plain values and ``alternatives`` are kept.
+        episode: Of ``meta``, plain values, lists and mappings are kept.
         jpeg_quality: 1–100 stores frames as JPEG 4:2:0; ``None`` keeps their pixels.
 
     Returns:
@@ -46,7 +49,9 @@ def log_episode(folder: Path, episode: Episode, *, jpeg_quality: int | None = No
 
 
 def _write(writer: LogWriter, episode: Episode, jpeg_quality: int | None) -> None:
-    plain = {k: v for k, v in episode.meta.items() if isinstance(v, (str, int, float, bool))}
+    plain: dict[str, Plain] = {
+        key: value for key, value in episode.meta.items() if isinstance(value, (str, int, float))
+    }
     start = StartEvent(
         tag=Tag(),
         instruction=episode.instruction,
@@ -87,5 +92,9 @@ def _truth(episode: Episode) -> TruthRecord:
         progress=None if episode.progress is None else [float(p) for p in episode.progress],
         done=None if episode.done is None else [bool(d) for d in episode.done],
         quality=episode.quality,
-        alternatives=list(episode.meta.get("alternatives") or ()),
+        meta={
+            key: value
+            for key, value in episode.meta.items()
+            if isinstance(value, (list, tuple, dict)) and key not in OWN
+        },
     )

@@ -291,7 +291,7 @@ def _meta(recording: Recording, states: dict[str, Rows]) -> dict[str, Any]:
     first = next(iter(states.values()))
     return {
         **(start.meta if start is not None else {}),
-        **({"alternatives": recording.truth.alternatives} if recording.truth else {}),
+        **(recording.truth.meta if recording.truth is not None else {}),
         "file": recording.path.name,
         "env": start.env if start is not None else 0,
         "episode": start.episode if start is not None else 0,

@@ -34,6 +34,7 @@ def episode(**changes: object) -> Episode:
             "kind": "suboptimal",
             "seed": 7,
             "alternatives": ["open the drawer", "press the button"],
+            "other_tasks": {"push": "push the puck to the target"},
         },
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
@@ -58,8 +59,16 @@ def test_what_nobody_knows_stays_unknown(tmp_path: Path) -> None:
     log_episode(tmp_path, episode(**nothing, meta={}))
     (after,) = LogReader(tmp_path)
     assert {name: getattr(after, name) for name in nothing} == nothing
-    assert after.meta["alternatives"] == []
+    assert "alternatives" not in after.meta
     assert len(after) == 5
+
+
+def test_a_copy_of_a_copy_is_the_same(tmp_path: Path) -> None:
+    log_episode(tmp_path / "a", episode())
+    (first,) = LogReader(tmp_path / "a")
+    log_episode(tmp_path / "b", first)
+    (second,) = LogReader(tmp_path / "b")
+    assert second.meta == first.meta
 
 
 def test_the_same_episode_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from robo_reward.envs.external.actors import (
     kind_in_turn,
 )
 from robo_reward.envs.external.recording import HOLD, Source, play, record, staged
-from robo_reward.envs.external.wording import Wording, false_instructions, instruct
+from robo_reward.envs.external.wording import Wording, false_instructions, instruct, sentences
 from robo_reward.errors import ConfigError
 from robo_reward.evaluate.suites import SUITES, open_suite
 
@@ -78,6 +78,17 @@ def test_false_sentences_are_about_other_things(task: str) -> None:
         for name, other in TASKS.items():
             if set(other.about) & set(here.about) or not other.about:
                 assert not set(found) & set(other.said) - set(here.undone), (task, name)
+
+
+def test_what_is_said_of_sentences_is_what_the_harness_asks_for() -> None:
+    unseen = {name: TASKS[name] for name in metaworld_tasks.UNSEEN}
+    found = sentences("door-close", unseen, rng=np.random.default_rng(1), success=True)
+    assert found["alternatives"][:2] == ["open the door", "pull the door open by its handle"]
+    assert found["never_true"] == found["alternatives"][2:]
+    assert found["paraphrases"]["held_out"] == list(TASKS["door-close"].held_out)
+    # A locked door is a closed one, and a vague target may be anywhere.
+    assert set(unseen) - set(found["other_tasks"]) == {"door-close", "door-lock", "reach-wall"}
+    assert all(text in TASKS[name].said for name, text in found["other_tasks"].items())
 
 
 def test_truth_is_made_of_stages() -> None:
