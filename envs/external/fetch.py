@@ -29,6 +29,8 @@ ENV_IDS = {
 }
 SPLITS: Mapping[str, Sequence[str]] = {split: tuple(TASKS) for split in ("unseen", "train")}
 """The same tasks with other seeds."""
+LIMIT = 100
+"""Steps after which an episode ends."""
 HAND, CUBE, FINGERS, GOAL = slice(0, 3), slice(3, 6), slice(9, 11), slice(-3, None)
 """Where they stand in an observation with the goal behind it."""
 GAIN, CALM = 12.0, 5.0
@@ -86,25 +88,14 @@ class Fetch:
 
     stride = 1
     """25 frames a simulated second."""
-    limit = 100
+    limit = LIMIT
 
     def __init__(self, task: str, *, seed: int, image_size: int = 96) -> None:
-        robotics = require("gymnasium_robotics", extra="external")
-        import gymnasium
-
-        gymnasium.register_envs(robotics)
         self.task = task
         self._seed = seed
-        self._env: Any = gymnasium.make(
-            ENV_IDS[task],
-            render_mode="rgb_array",
-            width=image_size,
-            height=image_size,
-            max_episode_steps=self.limit + 1,
-            default_camera_config={**VIEW, "lookat": np.array(VIEW["lookat"])},
-            disable_env_checker=True,
-        )
-        self._env.unwrapped.model.light_castshadow[:] = 0
+        self._env = _open(task, image_size=image_size)
+        self._sim = self._env.unwrapped
+        self._sim.model.light_castshadow[:] = 0
         self._hand_way = self._goal_way = 1.0
 
     def begin(self) -> Moment:
@@ -124,7 +115,7 @@ class Fetch:
 
     def expert(self) -> Policy:
         """Return the script of the task."""
-        return EXPERTS[self.task]()
+        return EXPERTS[self.task]
 
     def other_expert(self, rng: np.random.Generator) -> Policy:
         """Return the script of another task: reaching does not move the cube, and so on."""
@@ -152,14 +143,30 @@ class Fetch:
     def _moment(self, parts: Mapping[str, Any]) -> Moment:
         seen = _vector(parts)
         hand, goal = self._ways(parts, seen)
-        env = self._env.unwrapped
-        done = bool(env._is_success(parts["achieved_goal"], parts["desired_goal"]))
+        done = bool(self._sim._is_success(parts["achieved_goal"], parts["desired_goal"]))
         progress = staged(
             approach=1.0 - hand / max(self._hand_way, 1e-6),
             moved=1.0 - goal / max(self._goal_way, 1e-6),
             done=done,
         )
         return Moment(observation=seen, progress=progress, done=done)
+
+
+def _open(task: str, *, image_size: int) -> Any:
+    """Make the environment, in which nothing has a type that mypy would know."""
+    robotics = require("gymnasium_robotics", extra="external")
+    import gymnasium
+
+    gymnasium.register_envs(robotics)
+    return gymnasium.make(
+        ENV_IDS[task],
+        render_mode="rgb_array",
+        width=image_size,
+        height=image_size,
+        max_episode_steps=LIMIT + 1,
+        default_camera_config={**VIEW, "lookat": np.array(VIEW["lookat"])},
+        disable_env_checker=True,
+    )
 
 
 def _vector(parts: Mapping[str, Any]) -> Vector:
@@ -220,9 +227,9 @@ def _pick_place(seen: Vector) -> Vector:
     return _towards(seen, cube, OPEN)
 
 
-EXPERTS: dict[str, Any] = {
-    "fetch-reach": lambda: _reach,
-    "fetch-push": lambda: _push,
-    "fetch-pick-place": lambda: _pick_place,
+EXPERTS: dict[str, Policy] = {
+    "fetch-reach": _reach,
+    "fetch-push": _push,
+    "fetch-pick-place": _pick_place,
 }
-"""Task → how to make its script; none of them remembers anything."""
+"""Task → its script; none of them remembers anything."""

@@ -120,22 +120,10 @@ class MetaWorld:
     """Meta-World refuses a step beyond its own limit."""
 
     def __init__(self, task: str, *, seed: int, image_size: int = 96) -> None:
-        require("metaworld", extra="external")
-        import gymnasium
-
         self.task = task
         self._seed = seed
-        self._env: Any = gymnasium.make(
-            "Meta-World/MT1",
-            env_name=f"{task}-v3",
-            seed=seed,
-            render_mode="rgb_array",
-            camera_name=CAMERA,
-            width=image_size,
-            height=image_size,
-            disable_env_checker=True,  # it warns about bounds that Meta-World does not keep
-        )
-        self._sim: Any = self._env.unwrapped
+        self._env = _open(task, seed=seed, image_size=image_size)
+        self._sim = self._env.unwrapped
         self._sim.model.camera(CAMERA).pos[:] = CAMERA_AT
         self._sim.model.light_castshadow[:] = 0  # a shadow costs ten times the rest of the picture
         self._hand_way = self._goal_way = 1.0
@@ -191,6 +179,23 @@ class MetaWorld:
         if self.task == "door-open":
             return abs(float(observation[4] - self._sim._target_pos[0]))
         return float(info["obj_to_target"])
+
+
+def _open(task: str, *, seed: int, image_size: int) -> Any:
+    """Make the environment, in which nothing has a type that mypy would know."""
+    require("metaworld", extra="external")
+    import gymnasium
+
+    return gymnasium.make(
+        "Meta-World/MT1",
+        env_name=f"{task}-v3",
+        seed=seed,
+        render_mode="rgb_array",
+        camera_name=CAMERA,
+        width=image_size,
+        height=image_size,
+        disable_env_checker=True,  # it warns about bounds that Meta-World does not keep
+    )
 
 
 def _hand_way(observation: Vector) -> float:

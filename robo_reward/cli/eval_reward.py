@@ -54,6 +54,8 @@ class EvalReward(Saving):
     """Where the episodes come from: tabletop, metaworld or fetch."""
     dataset: Path | None = None
     """Folder of recorded episodes (robo-reward record), all of which are taken, not a suite."""
+    goals: Path | None = None
+    """Recorded successes whose last frames are the goal images of models that read one."""
     split: str = "unseen"
     """Which of them: unseen, seen, train or paraphrase."""
     families: tuple[str, ...] = ()
@@ -199,6 +201,15 @@ class EvalReward(Saving):
         infos = [describe(m) if isinstance(m, RewardModel) else m.info() for m in models.values()]
         if not any(info.goal_image for info in infos):
             return {}
+        if self.goals is not None:
+            from robo_reward.datasets.log_reader import LogReader
+            from robo_reward.evaluate.suites import goals_of
+
+            return goals_of(LogReader(self.goals))
+        if self.dataset is not None:
+            raise ConfigError(
+                "a model here reads a goal image; name recordings of successes with --goals FOLDER"
+            )
         return goal_frames(
             self.suite, families=self.families, seed=self.seed, renderer=self.renderer
         )
@@ -223,6 +234,7 @@ class EvalReward(Saving):
         words = ["robo-reward", "eval-reward", *source]
         if self.dataset is not None:
             words += ["--dataset", str(self.dataset), "--seed", str(self.seed)]
+            words += ["--goals", str(self.goals)] if self.goals else []
         else:
             words += ["--suite", self.suite, "--split", self.split]
             words += ["--episodes", str(self.episodes), "--seed", str(self.seed)]

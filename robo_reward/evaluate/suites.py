@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,21 +112,34 @@ def goal_frames(
         ConfigError: As ``open_suite``, or a family without a success in twelve episodes.
     """
     wanted = set(families or _load(SUITES[name].families))
-    found: dict[str, Frame] = {}
     episodes = open_suite(
         name, split="train", episodes=12 * len(wanted), seed=seed, families=families, **options
     )
+    found = goals_of(episodes, wanted)
+    absent = ", ".join(sorted(wanted - set(found)))
+    if absent:
+        raise ConfigError(
+            f"suite {name} gave no success in training to take a goal image from: {absent}"
+        )
+    return found
+
+
+def goals_of(episodes: Iterable[Episode], wanted: Collection[str] = ()) -> dict[str, Frame]:
+    """Return task family → last frame of its first success, first camera.
+
+    Args:
+        episodes: Read until every wanted family has one; all of them where none is named.
+        wanted: Task families.
+    """
+    found: dict[str, Frame] = {}
     for episode in episodes:
         family = str(episode.meta.get("family", "all"))
         if episode.success and family not in found:
             camera, images = next(iter(episode.images.items()))
             found[family] = Frame.of(images[-1], camera=camera)
-        if wanted <= set(found):
-            return found
-    absent = ", ".join(sorted(wanted - set(found)))
-    raise ConfigError(
-        f"suite {name} gave no success in training to take a goal image from: {absent}"
-    )
+        if wanted and set(wanted) <= set(found):
+            break
+    return found
 
 
 def record_suite(

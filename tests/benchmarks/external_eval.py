@@ -1,11 +1,14 @@
 """Reward models on scenes that they were not made for: Meta-World's 17 unseen tasks, and Fetch.
 
-    robo-reward record --suite metaworld --split unseen --episodes 85 --out data/metaworld-unseen
-    robo-reward record --suite fetch --split unseen --episodes 30 --out data/fetch-unseen
-    python tests/benchmarks/external_eval.py data/metaworld-unseen data/fetch-unseen --resume --json
+    robo-reward record --suite metaworld --episodes 85 --out data/unseen
+    robo-reward record --suite metaworld --episodes 17 --kinds expert --seed 1 --out data/goals
+    python tests/benchmarks/external_eval.py data/unseen --goals data/goals --resume --json
 
-The first two need the simulators (``make external`` installs them in ``.venv-external``); the last
-one does not. A cell is one model on one folder; each finished cell is one JSON below
+Recording needs the simulators (``make external`` installs them in ``.venv-external``); the last
+command does not. Goal images are the last frames of successes in other scenes of the same tasks;
+without ``--goals`` the models that read them are left out.
+
+A cell is one model on one folder; each finished cell is one JSON below
 tests/benchmarks/results/external_eval/, and ``--resume`` skips those that are there. Models are
 named as ``robo-reward models`` lists them, or are folders, such as those that ``adapt`` writes;
 ``NAME=FOLDER`` says under what name a folder stands in the table. A cell states which episodes it
@@ -33,10 +36,19 @@ import torch
 from robo_reward.datasets.episode import Episode
 from robo_reward.datasets.log_reader import LogReader
 from robo_reward.evaluate import EvalOptions, evaluate
+from robo_reward.evaluate.suites import goals_of
 from robo_reward.models import load_model
 
 RESULTS = Path(__file__).parent / "results" / "external_eval"
-MODELS = ("compact", "time-counter", "constant", "language-blind")
+MODELS = (
+    "compact",
+    "language-blind",
+    "time-counter",
+    "constant",
+    "goal-distance",
+    "random-features",
+)
+NEED_GOALS = ("goal-distance", "random-features")
 SHOWN = ("pearson_success", "pearson", "tau_a", "tau_a_of_ceiling", "voc", "vroc", "success_auc",
          "success_auc_progress", "pairwise_accuracy", "mismatch_drop")  # fmt: skip
 
@@ -49,6 +61,7 @@ class Cell:
     name: str
     model: str
     resamples: int
+    goals: Path | None = None
 
     def path(self, results: Path) -> Path:
         """Where its result stands."""
@@ -84,16 +97,18 @@ class Counted:
 
 def play(cell: Cell) -> dict[str, Any]:
     """Evaluate one cell."""
+    goals = goals_of(LogReader(cell.goals)) if cell.goals is not None else {}
     options = EvalOptions(resamples=cell.resamples)
     episodes = Counted(LogReader(cell.data))
     began = time.perf_counter()
     model = load_model(cell.model)
     try:
-        result = evaluate({cell.name: model}, episodes, options=options).models[0].as_dict()
+        result = evaluate({cell.name: model}, episodes, options=options, goals=goals)
+        figures = result.models[0].as_dict()
     finally:
         model.close()
     return {
-        **result,
+        **figures,
         "name": cell.name,
         "data": cell.data.name,
         "data_hash": episodes.digest,
@@ -145,27 +160,34 @@ def _figure(row: dict[str, Any], name: str) -> str:
     return f"{value:.2f}" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def cells_of(data: Path, args: argparse.Namespace) -> Iterator[Cell]:
+    """Yield the cells of one folder of recordings."""
+    for text in args.models:
+        name, _, model = text.rpartition("=")
+        if model in NEED_GOALS and args.goals is None:
+            continue
+        yield Cell(
+            data=data,
+            name=name or Path(model).name,
+            model=model,
+            resamples=args.resamples,
+            goals=args.goals,
+        )
+
+
 def main() -> None:
     """Fill the grid and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", type=Path, help="folders of recordings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="names, or NAME=FOLDER")
+    parser.add_argument("--goals", type=Path, help="recorded successes of the same tasks")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--resume", action="store_true", help="skip cells that are there")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    cells = []
-    for data in args.data:
-        for text in args.models:
-            name, _, folder = text.rpartition("=")
-            model = folder or text
-            cells.append(
-                Cell(
-                    data=data, name=name or Path(model).name, model=model, resamples=args.resamples
-                )
-            )
+    cells = [cell for data in args.data for cell in cells_of(data, args)]
     rows = fill(cells, results=args.results, resume=args.resume)
     print(table(rows))
     if args.json:

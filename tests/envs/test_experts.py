@@ -9,7 +9,6 @@ import pytest
 
 from robo_reward.envs.experts.record import (
     KIND_SHARES,
-    SEED_BASES,
     alternatives,
     other_tasks,
     record_episodes,
@@ -17,6 +16,7 @@ from robo_reward.envs.experts.record import (
     sentences,
     to_episode,
 )
+from robo_reward.envs.experts.seeds import SEED_BASES
 from robo_reward.envs.tabletop.env import TabletopEnv
 from robo_reward.envs.tabletop.facts import Facts
 from robo_reward.envs.tabletop.goal import Goal

@@ -135,7 +135,8 @@ class Line:
         return lambda seen: np.array([-1.0, 0.0, 0.0, 0.0])
 
     def misread(self, observation: Vector, offset: Vector) -> Vector:
-        return observation - np.array([0.0, 0.12 + abs(offset[0])])
+        moved: Vector = observation - np.array([0.0, 0.12 + abs(float(offset[0]))])
+        return moved
 
     def close(self) -> None:
         self.goal = np.nan
