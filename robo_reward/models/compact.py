@@ -2,10 +2,10 @@
 
 Idea: ``compact_network``. Trained from scratch on the table-top suite by ``robo-reward
 train-reward``. Progress is the mean of an ensemble's mixture over bins; uncertainty is that
-mixture's standard deviation over that of "no idea" (a uniform one), raised towards 1 where a frame
-looks like nothing that was trained on (``density``). Delta is a difference of
-progress, so that the sum over an episode telescopes; contrastive comes from a pairwise head that is
-antisymmetric by construction. With several cameras progress is the mean, done the minimum,
+mixture's standard deviation over the greatest there is (a uniform one has 0.58 of it), raised
+towards 1 where a frame looks like nothing that was trained on (``density``). Delta is a difference
+of progress, so that the sum over an episode telescopes; contrastive comes from a pairwise head that
+is antisymmetric by construction. With several cameras progress is the mean, done the minimum,
 uncertainty the maximum.
 Licence of code and weights: Apache-2.0.
 """
@@ -28,8 +28,8 @@ from robo_reward.query import Query
 from robo_reward.task import Task
 
 SHIPPED = ROOT / "compact"
-UNIFORM_STD = 0.2887
-"""Standard deviation of a uniform distribution over [0, 1]."""
+WIDEST_STD = 0.5
+"""Greatest standard deviation of a distribution over [0, 1]: half at 0, half at 1."""
 TEXT_CACHE = 1024
 ENCODE_BATCH = 64
 """Frames encoded at once at most: bounds memory, costs no speed beyond this on a CPU."""
@@ -214,7 +214,7 @@ class CompactModel(RewardModel):
             delta = progress[now] - progress[then]
             columns = [progress[now], delta, done[now], torch.tanh(order / 2), spread[now]]
             table = torch.stack(columns, 1).cpu().numpy()
-        spread = np.minimum(table[:, 4] / UNIFORM_STD, 1.0)
+        spread = np.minimum(table[:, 4] / WIDEST_STD, 1.0)
         table[:, 4] = spread + (1.0 - spread) * np.array(strange, np.float32)
         return _fold(table, owners, len(queries))
 
