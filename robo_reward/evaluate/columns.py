@@ -50,6 +50,7 @@ def episode_row(
         "vroc": metrics.vroc(scores.backward) if won and len(scores.backward) else math.nan,
         "constant": float(is_constant(progress)),
         "final_progress": progress[-1],
+        "curve": metrics.curve_summary(progress),
         "final_done": scores.forward.done[-1],
         "gate_enter": gate(episode.instruction).enter,
         "drop": _drop(scores) if won else math.nan,
@@ -102,6 +103,7 @@ def _against_truth(episode: Episode, scores: EpisodeScores) -> dict[str, object]
         "pearson": math.nan,
         "mae": math.nan,
         "rubric_error": math.nan,
+        "curve_truth": np.full(3, math.nan),
         "audit_truth": np.full(len(AUDIT), math.nan),
         "direction": np.zeros(2),
         "trend": np.zeros(6),
@@ -112,6 +114,7 @@ def _against_truth(episode: Episode, scores: EpisodeScores) -> dict[str, object]
     change = truth[scores.pair_ends] - truth[scores.pair_starts]
     asked = np.concatenate([scores.pair_contrastive, scores.swapped_contrastive])
     row["pearson"] = metrics.alignment(scores.forward.progress, truth)
+    row["curve_truth"] = metrics.curve_summary(truth)
     row["mae"] = metrics.mean_finite(np.abs(scores.forward.progress - truth))
     said = metrics.rubric(float(scores.forward.progress[-1]))
     row["rubric_error"] = abs(said - metrics.rubric(float(truth[-1]), success=episode.success))

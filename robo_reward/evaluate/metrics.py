@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .ranks import average_precision, pearson, roc_auc, spearman
 
@@ -108,6 +108,35 @@ def mean_finite(values: ArrayLike) -> float:
     array = np.asarray(values, np.float64)
     array = array[np.isfinite(array)]
     return float(array.mean()) if len(array) else math.nan
+
+
+def curve_summary(progress: ArrayLike) -> NDArray[np.float64]:
+    """Return what ``trajectory_value`` needs of a curve: (mean, last, length), ``(3,)``.
+
+    Args:
+        progress: ``(T,)``; NaN frames are left out of the mean.
+    """
+    values = np.asarray(progress, np.float64)
+    return np.array([mean_finite(values), values[-1], len(values)])
+
+
+def trajectory_value(curves: ArrayLike) -> NDArray[np.float64]:
+    """Mean progress of each trajectory up to the length of the longest, its last value held.
+
+    What ranks trajectories of one task: failure < suboptimal < success. Final progress, which
+    Robometer takes, cannot tell a slow or clumsy success from a direct one, because both end at 1;
+    here an earlier success is worth more, and a lost one less, as in the return of a policy.
+
+    Args:
+        curves: ``(n, 3)`` of ``curve_summary``, trajectories of one task.
+
+    Returns:
+        ``(n,)`` in [0, 1]; NaN where the last frame has no score.
+    """
+    mean, last, length = np.asarray(curves, np.float64).reshape(-1, 3).T
+    horizon = length.max(initial=1.0)
+    held: NDArray[np.float64] = (mean * length + last * (horizon - length)) / horizon
+    return held
 
 
 def mismatch_drop(right: float, wrong: ArrayLike) -> float:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.report.bootstrap import Statistic, Table
+from robo_reward.report.bootstrap import Statistic, Table, take
 from robo_reward.shaping.outcome import gate_false_dones, gate_precision, gate_recall
 from robo_reward.shaping.reliability import ece
 
@@ -102,16 +102,30 @@ def _audit_error(place: int) -> Statistic:
     )
 
 
-def _tau(table: Table) -> float:
-    return metrics.mean_finite([kendall_tau_a(*_ranking(table, rows)) for rows in _groups(table)])
+def _tau(values: Callable[[Table], Floats]) -> Statistic:
+    """Make τ-a of some value of trajectories against their quality, mean over families."""
+
+    def compute(table: Table) -> float:
+        found = []
+        for rows in _groups(table):
+            family = take(table, rows)
+            found.append(kendall_tau_a(values(family), family["quality"]))
+        return metrics.mean_finite(found)
+
+    return compute
+
+
+_tau_value = _tau(lambda table: metrics.trajectory_value(table["curve"]))
+_tau_truth = _tau(lambda table: metrics.trajectory_value(table["curve_truth"]))
+_tau_final = _tau(lambda table: table["final_progress"])
 
 
 def _tau_ceiling(table: Table) -> float:
-    return metrics.mean_finite([tau_a_ceiling(_ranking(table, rows)[1]) for rows in _groups(table)])
+    return metrics.mean_finite([tau_a_ceiling(table["quality"][rows]) for rows in _groups(table)])
 
 
 def _tau_share(table: Table) -> float:
-    return _ratio(_tau(table), _tau_ceiling(table))
+    return _ratio(_tau_value(table), _tau_ceiling(table))
 
 
 def _direction(table: Table) -> float:
@@ -133,13 +147,6 @@ def _ece(table: Table) -> float:
 
 def _groups(table: Table) -> list[NDArray[np.bool_]]:
     return [table["group"] == group for group in np.unique(table["group"])]
-
-
-def _ranking(table: Table, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    quality = table["quality"][rows]
-    final = table["final_progress"][rows]
-    known = np.isfinite(quality) & np.isfinite(final)
-    return final[known], quality[known]
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -326,8 +333,9 @@ METRICS: tuple[Metric, ...] = (
         name="tau_a",
         title="Kendall τ-a",
         better="higher",
-        definition="failure < suboptimal < success by final progress, mean over families",
-        compute=_tau,
+        definition="failure < suboptimal < success by mean progress, the last value held to the "
+        "length of the family's longest episode; mean over families",
+        compute=_tau_value,
     ),
     Metric(
         name="tau_a_of_ceiling",
@@ -335,6 +343,20 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         definition="τ-a divided by the highest that ties between labels allow",
         compute=_tau_share,
+    ),
+    Metric(
+        name="tau_a_of_truth",
+        title="τ-a of the truth",
+        better="none",
+        definition="what true progress itself would score",
+        compute=_tau_truth,
+    ),
+    Metric(
+        name="tau_a_final",
+        title="τ-a by final progress",
+        better="higher",
+        definition="Robometer's form: blind to how a success was reached",
+        compute=_tau_final,
     ),
     Metric(
         name="done_precision",

@@ -340,3 +340,25 @@ def test_a_constant_model_earns_the_floor(value: float, count: int) -> None:
     assert metrics.preference_counts([value] * count, truth)[0] == 0
     assert metrics.diagonal_margin(value, {"a": value}) == 0.0
     assert metrics.wording_spread([value] * count) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_earlier_success_is_worth_more_and_a_lost_one_less() -> None:
+    curves = [
+        [0.0, 0.5, 1.0],  # direct
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],  # slow
+        [0.0, 0.5, 1.0, 0.5, 0.0],  # lost
+        [0.0, 0.0],  # never
+    ]
+    value = metrics.trajectory_value([metrics.curve_summary(curve) for curve in curves])
+    # Held to six frames: (0.5 + 4 x 1) / 6, 3 / 6, 2 / 6 and 0.
+    assert value == pytest.approx([0.75, 0.5, 2 / 6, 0.0])
+    assert ranks.kendall_tau_a(value, [2.0, 1.0, 0.0, 0.0]) == pytest.approx(5 / 6)
+
+
+def test_a_trajectory_without_a_last_score_has_no_value() -> None:
+    value = metrics.trajectory_value(
+        [metrics.curve_summary([0.0, math.nan]), metrics.curve_summary([math.nan, 1.0])]
+    )
+    assert math.isnan(value[0])
+    assert value[1] == 1.0
+    assert not len(metrics.trajectory_value(np.empty((0, 3))))
