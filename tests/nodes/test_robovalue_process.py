@@ -28,6 +28,8 @@ from .serving_tools import until
 
 WAIT_S = 90.0
 STRIDE = 2
+# The model keeps a frame in half precision, and a batch of another size may round it otherwise.
+CLOSE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +103,15 @@ def test_an_outside_harness_finds_the_voc_that_we_find(harness: Harness, episode
     clip = [Frame.of(image) for image in episode.images["front"][::STRIDE]]
     inside = [model.value([frame], task) for frame in clip]
     assert np.ptp(inside) > 0.05
-    assert outside == pytest.approx(inside, abs=1e-5)
-    assert value_order_correlation(outside) == pytest.approx(voc(inside), abs=1e-3)
+    assert outside == pytest.approx(inside, abs=CLOSE)
+    assert value_order_correlation(outside) == pytest.approx(voc(inside), abs=5e-3)
 
     pairs = [(0, len(clip) - 1), (len(clip) - 1, 0), (3, 3)]
     compared = harness.ask(
         [item("compare", episode.instruction, [frames[a]], [frames[b]]) for a, b in pairs]
     )
     assert compared == pytest.approx(
-        [model.compare([clip[a]], [clip[b]], task) for a, b in pairs], abs=1e-5
+        [model.compare([clip[a]], [clip[b]], task) for a, b in pairs], abs=CLOSE
     )
     model.close()
 
@@ -126,4 +128,4 @@ def test_eight_threads_at_once_agree_with_one(harness: Harness, episode: Episode
 
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(ask, range(8), timeout=WAIT_S):
-            assert found == pytest.approx(alone, abs=1e-5)
+            assert found == pytest.approx(alone, abs=CLOSE)
