@@ -142,7 +142,8 @@ class Preset:
             raise ConfigError("preset: " + "; ".join(problems))
 
 
-_PICK_PLACE = Preset(demos=DemoConfig(episodes=4))
+_PICK_PLACE = Preset(demos=DemoConfig(episodes=3), episodes=30, updates=1500)
+_FEATURES = Preset(observes="features", demos=DemoConfig(episodes=10))
 
 _PUSH = replace(
     _PICK_PLACE,
@@ -162,9 +163,9 @@ _OPEN_DRAWER = replace(_PICK_PLACE, env_id="robo_reward/OpenDrawer-v0", job="ope
 
 PRESETS: dict[str, Preset] = {
     "pick-place": _PICK_PLACE,
-    "pick-place-features": replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=10)),
+    "pick-place-features": _FEATURES,
     "push": _PUSH,
-    "push-features": replace(_PUSH, observes="features", demos=DemoConfig(episodes=10)),
+    "push-features": replace(_FEATURES, env_id=_PUSH.env_id, job=_PUSH.job),
     "lift": _LIFT,
     "open-drawer": _OPEN_DRAWER,
     "pick-place-ppo": replace(_PICK_PLACE, algorithm="ppo"),

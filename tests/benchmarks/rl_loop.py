@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--rewards", nargs="+", default=["model", "oracle", "sparse"], choices=REWARDS
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[31, 32, 33])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[41, 42, 43])
     parser.add_argument("--model", default="compact")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS)
