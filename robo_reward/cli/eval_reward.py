@@ -68,7 +68,7 @@ class EvalReward(Saving):
     """How the suite draws its images; rays needs no OpenGL."""
     mismatches: int = 3
     """False instructions asked about per episode."""
-    sanity: int = 12
+    sanity: int = 40
     """Successes that the sanity clips are made from; 0 for none."""
     resamples: int = 1000
     """Bootstrap resamples over episodes; 0 gives no intervals."""

@@ -54,7 +54,7 @@ class EvalOptions:
     mismatches: int = 3
     wordings: int = 6
     other_tasks: bool = True
-    sanity: int = 12
+    sanity: int = 40
     pairs: int = 16
     resamples: int = 1000
     seed: int = 0
