@@ -25,6 +25,12 @@ BUILT_IN: dict[str, str] = {
 }
 """Name → ``module:factory``; nothing is imported until the name is asked for."""
 
+ENDPOINT = "endpoint:"
+ENDPOINTS: dict[str, str] = {
+    "robovalue": "robo_reward.models.robovalue:RoboValueModel",
+}
+"""Kind of a server that others run → ``module:factory`` for its address: ``endpoint:KIND:URL``."""
+
 
 def known_models() -> dict[str, str]:
     """Return name → ``module:factory`` of every model that can be loaded by name."""
@@ -43,7 +49,7 @@ def load_model(
     """Load a reward model.
 
     Args:
-        name: Name in the table, a folder with ``config.json``, or a hub id.
+        name: Name in the table, a folder with ``config.json``, a hub id, or ``endpoint:KIND:URL``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         calibration: File that ``robo-reward calibrate`` wrote for this model.
         abstain_above: Uncertainty above which there is no score, in [0, 1]; ``None`` takes the
@@ -68,6 +74,11 @@ def _load(name: str, *, device: str, **options: Any) -> RewardModel:
     table = known_models()
     if name in table:
         return _factory(table[name])(device=device, **options)
+    if name.startswith(ENDPOINT):
+        kind, _, address = name.removeprefix(ENDPOINT).partition(":")
+        if kind not in ENDPOINTS:
+            raise ModelNotFound(f"no endpoint {kind!r}; {did_you_mean(kind, ENDPOINTS)}")
+        return _factory(ENDPOINTS[kind])(address, device=device, **options)
     if Path(name).is_dir() or name.count("/") == 1:
         return _factory(table["compact"])(name, device=device, **options)
     raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, table)}")

@@ -71,7 +71,7 @@ class Harness:
     def send(self, body: bytes | None, **headers: str) -> Any:
         request = urllib.request.Request(self.url, data=body, headers={**self.headers, **headers})
         try:
-            with self._opener.open(request, timeout=30.0) as answer:
+            with self._opener.open(request, timeout=100.0) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:
