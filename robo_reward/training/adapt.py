@@ -28,7 +28,7 @@ from .batches import BatchConfig, BatchSource, Encode, MakeSource, shard_source
 from .density import draw_frames, fit_density, vary
 from .episode_batches import EpisodeBatches, Mixed
 from .examples import Example, data_hash, prepare
-from .hold_out import HeldOutCheck, Judged, Split, hold_out
+from .hold_out import HeldOutCheck, Judged, Split, better, hold_out
 from .negatives import NegativeConfig
 from .shards import Shard
 from .trainer import TrainConfig, Trainer, save
@@ -254,7 +254,7 @@ def _descend(
     """Train until nothing gets better; the best weights are in ``folder``, its step is returned."""
     deadline = time.monotonic() + 60 * options.minutes
     checks: dict[int, dict[str, float]] = {}
-    best, kept = before["total"], 0
+    best, kept = before, 0
     while trainer.step < options.steps and time.monotonic() < deadline:
         trainer.run(until=trainer.step + options.check_every)
         # As it would be saved: half precision may take back what a step has won.
@@ -263,8 +263,8 @@ def _descend(
         checks[trainer.step] = figures
         if on_check is not None:
             on_check(trainer.step, figures)
-        if figures["total"] < best:
-            best, kept = figures["total"], trainer.step
+        if better(figures, best, before):
+            best, kept = figures, trainer.step
             save(trainer.averaged(), trainer.tokenizer, folder)
         elif trainer.step - kept >= options.patience * options.check_every:
             break

@@ -26,6 +26,7 @@ from .hold_out import Judged
 
 TITLES = {
     "own_error": "progress error, own instruction",
+    "order_error": "frames in the wrong order",
     "false_error": "progress error, false instructions",
     "done_error": "done error",
     "total": "total",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ HELD_OUT_SHARE = 0.25
 EVERY_FRAME = 4
 FALSE_SENTENCES = 8
 """False sentences that the check asks about each clip."""
+APART = 0.1
+"""Difference of progress from which two frames have an order."""
+WORSE = 0.01
+"""By how much a part may be worse for the sake of the others."""
 BATCH = 64
 
 
@@ -98,13 +102,14 @@ class HeldOutCheck:
                        for one in examples]  # fmt: skip
 
     def __call__(self, network: CompactNetwork, tokenizer: Any) -> dict[str, float]:
-        """Return mean errors, the lower the better, and ``total``, which decides.
+        """Return mean errors, the lower the better, and ``total``, the mean of those known.
 
         ``own_error`` and ``false_error`` are mean absolute errors of progress under the clip's own
-        and under false sentences; ``done_error`` is the mean |done - truth| over done and over not
-        done frames, each counting one half. ``total`` is the mean of those that are known.
+        and under false sentences; ``order_error`` is the share of pairs of frames of one clip,
+        more than ``APART`` apart, that own progress puts in the wrong order; ``done_error`` is the
+        mean |done - truth| over done and over not done frames, each counting one half.
         """
-        own, false, done = [], [], []
+        own, false, done, order = [], [], [], []
         for example, asked, said in zip(
             self.examples, self._false, self.judge(network, tokenizer), strict=True
         ):
@@ -112,8 +117,10 @@ class HeldOutCheck:
             own.append(np.stack([said.progress, example.clip.progress]))
             false.append(np.stack([said.false.ravel(), truth.ravel()]))
             done.append(np.stack([said.done, example.clip.done]))
+            order.append(_misordered(said.progress, example.clip.progress))
         figures = {
             "own_error": _error(*np.concatenate(own, 1)),
+            "order_error": float(np.concatenate(order).mean()) if any(map(len, order)) else np.nan,
             "false_error": _error(*np.concatenate(false, 1)),
             "done_error": _done_error(*np.concatenate(done, 1)),
         }
@@ -139,6 +146,15 @@ class HeldOutCheck:
                     Judged(progress=progress[:, 0], done=done[:, 0], false=progress[:, 1:])
                 )
         return judged
+
+
+def better(new: Mapping[str, float], best: Mapping[str, float], base: Mapping[str, float]) -> bool:
+    """Whether weights are to be kept: better on the whole, in no part worse than the base.
+
+    A part that could pay for another would let language be learned at the cost of progress.
+    """
+    worse = any(new[name] > base[name] + WORSE for name in base)
+    return new["total"] < best["total"] and not worse
 
 
 def _ask(
@@ -173,6 +189,14 @@ def _error(said: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
     known = np.isfinite(truth)
     errors = np.abs(said[known] - truth[known])
     return float(np.nan_to_num(errors, nan=1.0).mean()) if len(errors) else float("nan")
+
+
+def _misordered(said: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 for each pair of frames that is in the wrong order, 1/2 for a tie, 0 for a right one."""
+    said = np.nan_to_num(said)
+    later, earlier = np.nonzero(truth[:, None] - truth > APART)
+    signs: NDArray[np.float64] = np.sign(said[later] - said[earlier]).astype(np.float64)
+    return 0.5 - 0.5 * signs
 
 
 def _done_error(said: NDArray[np.float32], truth: NDArray[np.float32]) -> float:

@@ -200,9 +200,9 @@ class NegativeConfig:
     undo: float = 0.1
     cut: float = 0.15
     stagnation: float = 0.1
-    mismatched: float = 0.4
-    counterfactual: float = 0.4
-    paraphrase: float = 0.2
+    mismatched: float = 0.25
+    counterfactual: float = 0.25
+    paraphrase: float = 0.5
     failures: float = 0.3
     preference: float = 0.1
 

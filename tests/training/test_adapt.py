@@ -27,7 +27,7 @@ from robo_reward.query import Query  # noqa: E402
 from robo_reward.task import Task  # noqa: E402
 from robo_reward.training.adapt import Adapted, AdaptOptions, adapt  # noqa: E402
 from robo_reward.training.examples import prepare  # noqa: E402
-from robo_reward.training.hold_out import HeldOutCheck, hold_out  # noqa: E402
+from robo_reward.training.hold_out import HeldOutCheck, better, hold_out  # noqa: E402
 from robo_reward.training.tokenizer import train_tokenizer  # noqa: E402
 from robo_reward.training.trainer import save  # noqa: E402
 from robo_reward.transport.clock import clock_name  # noqa: E402
@@ -117,7 +117,7 @@ def test_where_nothing_gets_better_the_weights_stay(
 
 
 def test_frozen_text_stays_as_it_is(base: Path, tmp_path: Path) -> None:
-    frozen = AdaptOptions(steps=20, check_every=20, rate=3e-3, clips=4, text_rate=0.0)
+    frozen = AdaptOptions(steps=60, check_every=20, rate=3e-3, clips=6, text_rate=0.0)
     episodes = map(shown, range(3))
     result = adapt(load_model(str(base)), episodes, folder=tmp_path / "m", options=frozen)
     assert result.improved
@@ -155,10 +155,29 @@ def test_the_check_is_zero_for_who_knows_all() -> None:
 
     assert Knowing(examples, seed=0)(None, None) == {  # type: ignore[arg-type]
         "own_error": 0.0,
+        "order_error": 0.0,
         "false_error": 0.0,
         "done_error": 0.0,
         "total": 0.0,
     }
+
+
+def test_no_part_pays_for_another() -> None:
+    base = {"own_error": 0.2, "false_error": 0.4, "total": 0.3}
+    assert better({"own_error": 0.1, "false_error": 0.4, "total": 0.25}, base, base)
+    assert not better({"own_error": 0.25, "false_error": 0.1, "total": 0.175}, base, base)
+    assert not better({"own_error": 0.2, "false_error": 0.4, "total": 0.3}, base, base)
+    unknown = {"own_error": 0.1, "done_error": float("nan"), "total": 0.1}
+    assert better(unknown, {**unknown, "total": 0.2}, {**unknown, "total": 0.2})
+
+
+def test_order_counts_pairs() -> None:
+    from robo_reward.training.hold_out import _misordered
+
+    truth = np.array([0.0, 0.5, 0.55, np.nan, 1.0], np.float32)
+    assert _misordered(truth, truth).tolist() == [0.0] * 5
+    assert _misordered(1 - truth, truth).tolist() == [1.0] * 5
+    assert _misordered(np.zeros(5, np.float32), truth).tolist() == [0.5] * 5
 
 
 def test_what_cannot_be_adapted_is_refused(base: Path, tmp_path: Path) -> None:
@@ -219,7 +238,7 @@ def test_the_command(base: Path, tmp_path: Path, command: Callable[..., Any]) ->
     for number in range(3):
         write_log(tmp_path / "logs", number)
     out = tmp_path / "out"
-    fast = ("--steps", "20", "--rate", "3e-3", "--threads", "1", "--without", "rewind")
+    fast = ("--steps", "60", "--rate", "3e-3", "--threads", "1", "--without", "rewind")
     ran = command("adapt", str(base), str(tmp_path / "logs"), "--out", str(out), *fast, "--json")
     assert ran.code == 0, ran.err
     figures = json.loads(ran.out.splitlines()[-1])
@@ -231,7 +250,12 @@ def test_the_command(base: Path, tmp_path: Path, command: Callable[..., Any]) ->
     assert figures["data"] in card
     assert "fill the bar" in card
     assert "<svg" in (out / "report.html").read_text()
-    assert json.loads((out / "metrics.json").read_text())["checks"].keys() == {"0", "20"}
+    assert json.loads((out / "metrics.json").read_text())["checks"].keys() == {
+        "0",
+        "20",
+        "40",
+        "60",
+    }
 
 
 @pytest.mark.parametrize(
