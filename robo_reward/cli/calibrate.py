@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from robo_reward.errors import ConfigError, DatasetError, require
+from robo_reward.errors import ConfigError, require
 
 from .common import Result, Saving
 from .output import environment
@@ -101,21 +101,20 @@ class Calibrate(Saving):
         return str(result["path"]) if isinstance(result, dict) else super().show(result)
 
     def _episodes(self) -> tuple[Iterable[Episode], int]:
+        from robo_reward.datasets.log_reader import LogReader
         from robo_reward.evaluate.suites import SUITES, open_suite
 
         folder = Path(self.dataset)
         if folder.is_dir():
-            files = sorted(folder.rglob("*.mcap*"))
-            if not files:
-                raise DatasetError(f"{folder} holds no recordings (*.mcap)")
-            return _recordings(files), len(files)
+            found = LogReader(folder)
+            return found, len(found)
         if self.dataset not in SUITES:
             raise ConfigError(
                 f"{self.dataset!r} is neither a folder of recordings nor a suite "
                 f"({', '.join(SUITES)})"
             )
-        found = open_suite(self.dataset, split=self.split, episodes=self.episodes, seed=self.seed)
-        return found, self.episodes
+        drawn = open_suite(self.dataset, split=self.split, episodes=self.episodes, seed=self.seed)
+        return drawn, self.episodes
 
     def _data(self) -> str:
         if Path(self.dataset).is_dir():
@@ -223,10 +222,3 @@ def _abstention(calibration: Calibration) -> str:
         ("uncertainty above", "share asked for", "share on held-out episodes", "frames"),
         [[limit.limit, limit.asked, rate, limit.frames]],
     )
-
-
-def _recordings(files: list[Path]) -> Iterable[Episode]:
-    from robo_reward.datasets.log_reader import read_recording, to_episode
-
-    for path in files:
-        yield to_episode(read_recording(path))

@@ -337,6 +337,7 @@ def test_the_verb_on_recordings(command: Callable[..., Any], tmp_path: Path) -> 
     data = tmp_path / "recordings"
     for number in range(24):
         write_recording(data, number, reached=number % 2 == 0)
+    (data / "cut-short.mcap").write_bytes(b"not a recording")
     out = tmp_path / "out"
     ran = command("calibrate", "oracle-pixels", str(data), "--out", str(out), "--json", "-q",
                   "--resamples", "100")  # fmt: skip
@@ -344,7 +345,7 @@ def test_the_verb_on_recordings(command: Callable[..., Any], tmp_path: Path) -> 
     told = json.loads(ran.out.splitlines()[-1])
     assert told["precision"] == 1.0
     assert told["recall"] == 1.0
-    assert told["episodes"] == 24
+    assert told["episodes"] == 24  # the file that is no recording is left out
     assert told["abstain_above"] is None  # 240 frames do not say what one in a hundred is
     made = Calibration.load(told["path"])
     assert made.id == told["calibration"]
@@ -360,4 +361,4 @@ def test_the_verb_on_recordings(command: Callable[..., Any], tmp_path: Path) -> 
     empty.mkdir()
     ran = command("calibrate", "oracle-pixels", str(empty))
     assert ran.code == 6
-    assert "holds no recordings" in ran.err
+    assert "no recordings (*.mcap) in" in ran.err
