@@ -45,6 +45,8 @@ class TrainReward(Saving):
     """Folder of the recorded rollouts."""
     episodes: int = 6000
     """Rollouts to train on, 27 KB a frame, about 28 frames each."""
+    data_seed: int = 0
+    """Number of the set of rollouts; another set shares none."""
     steps: int = 6500
     """Optimiser steps of 96 frames and 480 instructions."""
     init: str = ""
@@ -90,8 +92,8 @@ class TrainReward(Saving):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         with self.open_output() as out:
-            paths = self._record("train", self.episodes)
-            held_out = self._record("seen", HELD_OUT_EPISODES)
+            paths = self._record("train", self.episodes, seed=self.data_seed)
+            held_out = self._record("seen", HELD_OUT_EPISODES, seed=0)
             config = TrainConfig(
                 steps=self.steps,
                 seed=self.seed,
@@ -114,7 +116,7 @@ class TrainReward(Saving):
             else None,
         )
 
-    def _record(self, split: str, episodes: int) -> list[Path]:
+    def _record(self, split: str, episodes: int, *, seed: int) -> list[Path]:
         from robo_reward.training.shards import EPISODES_PER_SHARD, generate
 
         shards = -(-episodes // EPISODES_PER_SHARD)
@@ -122,6 +124,7 @@ class TrainReward(Saving):
             return generate(
                 self.data,
                 episodes=episodes,
+                seed=seed,
                 split=split,
                 image_size=self.image_size,
                 workers=self.workers,

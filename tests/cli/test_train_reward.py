@@ -25,9 +25,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(shards_module, "EPISODES_PER_SHARD", 8)
     folder = tmp_path / "data"
     folder.mkdir()
-    for split in ("train", "seen"):
-        path = folder / f"{split}-0-0000-{SIZE}px.msgpack"
-        shards_module._record_shard(str(path), 0, 0, split, SIZE)
+    for split, seed in (("train", 7), ("seen", 0)):
+        path = folder / f"{split}-{seed}-0000-{SIZE}px.msgpack"
+        shards_module._record_shard(str(path), 0, seed, split, SIZE)
     monkeypatch.undo()
     return folder
 
@@ -41,7 +41,8 @@ def test_the_named_encoder_is_trained_and_saved(
     )
     transformers.AutoModel.from_config(tiny).save_pretrained(tmp_path / "tiny")
     ran = command(
-        "train-reward", "--data", str(data), "--episodes", "8", "--steps", "1", "--image-size",
+        "train-reward", "--data", str(data), "--episodes", "8", "--data-seed", "7",
+        "--steps", "1", "--image-size",
         str(SIZE), "--encoder", str(tmp_path / "tiny"), "--freeze", "--out", str(tmp_path / "run"),
         "--json",
     )  # fmt: skip
