@@ -68,6 +68,8 @@ class TrainReward(Saving):
     """Leave out, for an ablation: counterfactual, mismatched, or a behaviour such as near_miss."""
     without_family: tuple[str, ...] = ()
     """Task families of which nothing is seen or asked, to be tested on what is new."""
+    emphasise: tuple[str, ...] = ()
+    """Task families whose episodes are drawn three times as often."""
     workers: int = 2
     """Processes that record rollouts."""
     threads: int = 1
@@ -82,11 +84,15 @@ class TrainReward(Saving):
                 f"--episodes and --steps must be at least 1, got {self.episodes} and {self.steps}"
             )
         torch = require("torch", extra="train")
-        from robo_reward.training.batches import BatchConfig, check_left_out
+        from robo_reward.training.batches import BatchConfig, check_names
         from robo_reward.training.trainer import TrainConfig
 
-        batch = BatchConfig(without=self.without, without_families=self.without_family)
-        check_left_out(batch)
+        batch = BatchConfig(
+            without=self.without,
+            without_families=self.without_family,
+            emphasised=self.emphasise,
+        )
+        check_names(batch)
         torch.set_num_threads(self.threads)
         device = self.device
         if device == "auto":

@@ -30,6 +30,11 @@ from .wording import WordingConfig, vary
 
 Encode = Callable[[str], list[int]]
 
+EMPHASIS = 3
+"""How often an episode of an emphasised family stands in the list that is drawn from."""
+LATE_FRAMES = 4
+"""The last frames of an episode, where goals hold."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
@@ -81,6 +86,7 @@ class BatchConfig:
         without: What is left out of the table-top data, for ablations: ``counterfactual``,
             ``mismatched``, or behaviours that were recorded (``near_miss``, ``undo``, …).
         without_families: Task families of which nothing is seen or asked.
+        emphasised: Task families whose episodes are drawn ``EMPHASIS`` times as often.
     """
 
     episodes: int = 48
@@ -90,6 +96,7 @@ class BatchConfig:
     augment: bool = True
     without: tuple[str, ...] = ()
     without_families: tuple[str, ...] = ()
+    emphasised: tuple[str, ...] = ()
 
 
 class Batches:
@@ -109,7 +116,7 @@ class Batches:
         self._encode = encode
         self._config = config
         self._seed = seed
-        check_left_out(config)
+        check_names(config)
         if len({shard.frames.shape[1] for shard in shards}) > 1:
             raise ConfigError("the shards hold frames of several sizes; record them anew")
         self._index = [
@@ -117,12 +124,13 @@ class Batches:
             for i, shard in enumerate(shards)
             for j, entry in enumerate(shard.entries)
             if entry.kind not in config.without and entry.goal.family not in config.without_families
+            for _ in range(EMPHASIS if entry.goal.family in config.emphasised else 1)
         ]
         if not self._index:
             raise ConfigError("nothing is left of the data; leave out less")
 
     def __len__(self) -> int:
-        """Number of episodes to draw from."""
+        """Length of the list that is drawn from: episodes, emphasised ones several times."""
         return len(self._index)
 
     @property
@@ -164,7 +172,7 @@ class Batches:
         frames = []
         for _ in range(2):
             late = rng.random() < self._config.late
-            low = max(entry.length - 4, 0) if late else 0
+            low = max(entry.length - LATE_FRAMES, 0) if late else 0
             frames.append(int(rng.integers(low, entry.length)))
         return frames
 
@@ -234,18 +242,19 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def check_left_out(config: BatchConfig) -> None:
-    """Refuse names that nothing would be left out by.
+def check_names(config: BatchConfig) -> None:
+    """Refuse names that nothing would be left out, or drawn more often, by.
 
     Raises:
         ConfigError: There is no such negative, behaviour or family.
     """
     negatives = ("counterfactual", "mismatched", *(k for k in KIND_SHARES if k != "expert"))
     problems = [
-        f"cannot train without {what} {name!r}; {did_you_mean(name, known)}"
+        f"cannot train {what} {name!r}; {did_you_mean(name, known)}"
         for what, names, known in (
-            ("negative", config.without, negatives),
-            ("family", config.without_families, FAMILIES),
+            ("without negative", config.without, negatives),
+            ("without family", config.without_families, FAMILIES),
+            ("more on family", config.emphasised, FAMILIES),
         )
         for name in names
         if name not in known

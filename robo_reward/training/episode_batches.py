@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .augment import augment
-from .batches import Batch, BatchConfig, BatchSource, Encode, padded
+from .batches import LATE_FRAMES, Batch, BatchConfig, BatchSource, Encode, padded
 from .examples import Example
 from .negatives import (
     IN_TIME,
@@ -25,8 +25,6 @@ from .negatives import (
 )
 from .sentences import NearMiss, foreign, near_misses, sentence_bank
 from .wording import vary
-
-LATE_FRAMES = 4
 
 
 class EpisodeBatches:

@@ -294,7 +294,7 @@ def _digest(config: TrainConfig) -> str:
     later = [
         (values, TrainConfig(), ("backbone_rate", "text_rate", "statistics")),
         (values["network"], CompactConfig(), ("vision", "text")),
-        (values["batch"], BatchConfig(), ("without", "without_families")),
+        (values["batch"], BatchConfig(), ("without", "without_families", "emphasised")),
         (values["loss"], LossConfig(), ("nearness",)),
     ]
     for group, default, names in later:

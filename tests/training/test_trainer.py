@@ -17,7 +17,12 @@ from robo_reward.errors import ConfigError, DatasetError  # noqa: E402
 from robo_reward.models import load_model  # noqa: E402
 from robo_reward.models.compact_network import CompactConfig  # noqa: E402
 from robo_reward.training import shards as shards_module  # noqa: E402
-from robo_reward.training.batches import BatchConfig, Batches, shard_source  # noqa: E402
+from robo_reward.training.batches import (  # noqa: E402
+    EMPHASIS,
+    BatchConfig,
+    Batches,
+    shard_source,
+)
 from robo_reward.training.card import data_hash, write_card  # noqa: E402
 from robo_reward.training.check import check  # noqa: E402
 from robo_reward.training.shards import Shard, generate, read_shard  # noqa: E402
@@ -197,6 +202,8 @@ def test_a_family_that_is_left_out_is_neither_seen_nor_asked(read: list[Shard]) 
     kind = next(kind for kind in kinds if kind != "expert")
     fewer, _ = drawn(BatchConfig(episodes=6, queries=5, without=(kind,)))
     assert len(fewer) == len(whole) - kinds[kind]
+    more, said = drawn(BatchConfig(episodes=6, queries=5, augment=False, emphasised=("reach",)))
+    assert len(more) == len(whole) + (EMPHASIS - 1) * families["reach"]
 
 
 def test_what_is_asked_can_be_left_out(read: list[Shard]) -> None:
@@ -209,3 +216,5 @@ def test_what_is_asked_can_be_left_out(read: list[Shard]) -> None:
         Batches(read, lambda text: [1], config=BatchConfig(without=("no-such",)), seed=0)
     with pytest.raises(ConfigError, match=r"family 'lfit'; did you mean lift"):
         Batches(read, lambda text: [1], config=BatchConfig(without_families=("lfit",)), seed=0)
+    with pytest.raises(ConfigError, match=r"more on family 'psuh'; did you mean push"):
+        Batches(read, lambda text: [1], config=BatchConfig(emphasised=("psuh",)), seed=0)
