@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robo_reward.frames import Frame
+from robo_reward.history import History
 from robo_reward.query import Mark, Query
 from robo_reward.shaping import DoneGate, EpisodeShaping, RewardTerms
 from robo_reward.signals import Score
@@ -121,6 +122,7 @@ class Episode:
     reference: tuple[Frame, ...] = ()
     reference_ns: int = 0
     reference_step: int = 0
+    history: History = field(default_factory=lambda: History(0))
     over: bool = False
     end: str = ""
     lost: str = "cancelled"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from robo_reward.client.source import Source
+from robo_reward.history import History
 from robo_reward.query import Mark, Query
 from robo_reward.shaping import DoneGate, RewardTerms, Shaper
 from robo_reward.signals import Score, Status
@@ -129,6 +130,7 @@ class RewardSession:
             entry.span = episode.since
             episode.since = 0
             self._remember(episode, moment)
+            episode.history.add(moment.frames)
             self._unsent.append(entry)
         if entry.last and not episode.end:
             episode.end = self._reason(facts)
@@ -241,13 +243,19 @@ class RewardSession:
         episode.reference_step = episode.step
 
     def _base(self, episode: Episode) -> None:
-        """Ask for the potential of the state that the next transitions are measured from."""
+        """Ask for the potential of the state that the next transitions are measured from.
+
+        A model that looks back sees nothing from before it: what was done for another task is no
+        progress of this one.
+        """
+        episode.history = History(self.desk.info().history)
         newest = Moment(frames=episode.reference, wall_ns=episode.reference_ns)
         query = replace(self._query(episode, newest), step=episode.reference_step)
         if isinstance(query, Mark):
             query = replace(query, t_from_ns=0)
         else:
             query = replace(query, reference=())
+            episode.history.add(episode.reference)
         entry = Entry(episode=episode, kind="base", step=episode.reference_step, query=query)
         self._unsent.append(entry)
         self._queues[episode.env].append(entry)
@@ -269,6 +277,7 @@ class RewardSession:
             task=episode.task,
             newest=moment.frames,
             reference=episode.reference,
+            history=episode.history.instants,
             env=env,
             episode=episode.number,
             step=episode.step,

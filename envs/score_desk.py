@@ -170,11 +170,7 @@ class ScoreDesk:
             return [query]
         if isinstance(query, Mark):
             return [replace(query, cameras=(camera,)) for camera in query.cameras]
-        before = query.reference or (None,) * len(query.newest)
-        return [
-            replace(query, newest=(new,), reference=() if old is None else (old,))
-            for new, old in zip(query.newest, before, strict=True)
-        ]
+        return [_of_camera(query, place) for place in range(len(query.newest))]
 
     def _collect(self, batch: Batch) -> list[Score]:
         parts = [self._split(query) for query in batch.queries]
@@ -273,6 +269,15 @@ def _take(query: Query | Mark, candidates: list[Score]) -> Score:
     return candidates.pop(0)
 
 
+def _of_camera(query: Query, place: int) -> Query:
+    return replace(
+        query,
+        newest=(query.newest[place],),
+        reference=query.reference[place : place + 1],
+        history=tuple((views[place],) for views in query.history),
+    )
+
+
 def merge_views(scores: Sequence[Score]) -> Score:
     """Make one score of one per camera: least done, most uncertainty, mean of the rest.
 
@@ -284,6 +289,7 @@ def merge_views(scores: Sequence[Score]) -> Score:
         scores[0].identity,
         frames=tuple(frame for score in scores for frame in score.identity.frames),
         reference=tuple(frame for score in scores for frame in score.identity.reference),
+        history=tuple(frame for score in scores for frame in score.identity.history),
     )
     for score in scores:
         if score.status is not Status.OK:

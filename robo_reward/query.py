@@ -18,6 +18,8 @@ class Query:
         reference: The frames that delta and contrastive refer to, one per camera. Empty means
             that there is none (the frame of the reset): both signals are then relative to the
             newest frame itself, hence 0.
+        history: Earlier instants of the episode for a model that looks back, oldest first, one
+            frame per camera each; none later than the reference. See ``history.History``.
         env: Index of the environment within the client.
         episode: Number of the episode.
         step: Number of the transition; 0 is the frame of the reset.
@@ -26,9 +28,16 @@ class Query:
     task: Task
     newest: tuple[Frame, ...]
     reference: tuple[Frame, ...] = ()
+    history: tuple[tuple[Frame, ...], ...] = ()
     env: int = 0
     episode: int = 0
     step: int = 0
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """Every frame of the question: newest, reference, then history instant by instant."""
+        past = tuple(frame for views in self.history for frame in views)
+        return (*self.newest, *self.reference, *past)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

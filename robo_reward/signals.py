@@ -101,6 +101,7 @@ class Identity:
         step: Number of the transition within the episode; 0 is the frame of the reset.
         frames: Ids of the newest frames that were used, one per camera.
         reference: Ids of the reference frames that were used.
+        history: Ids of the earlier frames that were looked at, instant by instant.
         model: Model name and weight hash.
         prompt: Hash of the prompt or of the text pre-processing.
         calibration: Id of the calibration, ``"none"`` without one; where the model abstains,
@@ -117,6 +118,7 @@ class Identity:
     step: int = 0
     frames: tuple[str, ...] = ()
     reference: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
     model: str = ""
     prompt: str = ""
     calibration: str = "none"

@@ -1,21 +1,22 @@
 """Answers POSTs of the RoboValue contract from a source of scores; knows nothing of HTTP.
 
 ``value`` is the progress of a context's last frame, ``compare`` the progress that the last frame of
-the second context has over that of the first; earlier frames are checked and, since no model here
-looks at them, not used. Every item becomes one query of its own, so that batches form at the model
-over items, POSTs and all its other clients.
+the second context has over that of the first. Earlier frames of a ``value`` are shown to a model
+that looks back; to others, and in a comparison, they are checked and not used. Every item becomes
+one query of its own, so that batches form at the model over items, POSTs and all its other clients.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from robo_reward.client.source import ModelInfo, Source
 from robo_reward.errors import require
 from robo_reward.frames import Frame
+from robo_reward.history import Views, looked_back
 from robo_reward.protocol.envelope import Refusal
 from robo_reward.protocol.png import decode_png, look_at_png
 from robo_reward.protocol.robovalue import (
@@ -38,8 +39,6 @@ from robo_reward.task import Task
 
 from .ledger import Claim, Ledger
 
-SAMPLING = "newest-1"
-"""Names how a context becomes a query; part of the version of the preprocessing."""
 NEEDS: dict[Operation, str] = {"value": "progress", "compare": "progress_delta"}
 CODES: dict[Status, str] = {
     Status.OVERLOADED: "overloaded",
@@ -80,6 +79,7 @@ class Service:
         info = source.info()
         self._model = info.model
         self.max_views = info.max_views
+        self._history = info.history
         self.subject = describe_subject(info, shot_mode=shot_mode)
         self.operations = tuple(op for op, signal in NEEDS.items() if signal in info.signals)
 
@@ -141,7 +141,7 @@ class Service:
                 raise ContractError("invalid_request", told)
 
     def _run(self, part: Sequence[tuple[Item, Claim]], end: float) -> None:
-        queries = [_query(item) for item, _ in part]
+        queries = [_query(item, history=self._history) for item, _ in part]
         left = max(0.001, end - time.monotonic())
         pending = self._source.submit(queries, deadline_s=left)
         for (item, claim), score in zip(part, pending.result(timeout_s=left), strict=True):
@@ -168,9 +168,14 @@ def describe_subject(info: ModelInfo, *, shot_mode: ShotMode) -> Subject:
     return Subject(
         model_id=name,
         model_version=version,
-        preprocessing_version=f"{SAMPLING}+{info.prompt or 'none'}+{info.calibration}",
+        preprocessing_version=f"{_sampling(info)}+{info.prompt or 'none'}+{info.calibration}",
         shot_mode=shot_mode,
     )
+
+
+def _sampling(info: ModelInfo) -> str:
+    """Name how a context becomes a query; part of the version of the preprocessing."""
+    return f"spaced-{info.history}+newest-1" if info.history else "newest-1"
 
 
 def _decoded_bytes(item: Item) -> int:
@@ -200,19 +205,29 @@ def _parts(whole: Sequence[tuple[Item, Claim, int]]) -> Iterator[list[tuple[Item
         yield part
 
 
-def _query(item: Item) -> Query:
+def _query(item: Item, *, history: int) -> Query:
     names = tuple(item.contexts[0].frames[0])
     try:
-        views = [_newest(context, names) for context in item.contexts]
+        views = [_view(context.frames[-1], names) for context in item.contexts]
+        # The past of a comparison's second context is no past of its first one.
+        past = _past(item.contexts[0], names, history) if len(views) == 1 else ()
     except Refusal as refusal:
         raise _bad_image(refusal, item) from refusal
-    task = Task(instruction=item.instruction)
-    return Query(task=task, newest=views[-1], reference=views[0] if len(views) > 1 else ())
+    return Query(
+        task=Task(instruction=item.instruction),
+        newest=views[-1],
+        reference=views[0] if len(views) > 1 else (),
+        history=past,
+    )
 
 
-def _newest(context: Context, names: Sequence[str]) -> tuple[Frame, ...]:
-    last = context.frames[-1]
-    return tuple(Frame.of(decode_png(last[name]), camera=name) for name in names)
+def _past(context: Context, names: Sequence[str], limit: int) -> tuple[Views, ...]:
+    shown = context.frames[:-1] if limit else ()
+    return looked_back([_view(frame, names) for frame in shown], limit=limit)
+
+
+def _view(frame: Mapping[str, bytes], names: Sequence[str]) -> Views:
+    return tuple(Frame.of(decode_png(frame[name]), camera=name) for name in names)
 
 
 def _bad_image(refusal: Refusal, item: Item) -> ContractError:

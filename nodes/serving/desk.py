@@ -162,8 +162,8 @@ class Desk:
     def _reject(self, job: Job, error: Refusal) -> None:
         """Blame who sent the bytes of a bad frame; whoever only named it may send true ones."""
         ask = job.question
-        refs = [*ask.newest, *ask.reference] if isinstance(ask, ScoreRequest) else []
-        lacking = tuple({ref.id: None for ref in refs if self.store.get(ref.id) is None})
+        ids = _frame_ids(ask) if isinstance(ask, ScoreRequest) else []
+        lacking = tuple({one: None for one in ids if self.store.get(one) is None})
         if not lacking or job.supplied & set(lacking):
             self._refuse(job, error.reason, error.detail)
             return
@@ -214,6 +214,7 @@ class Desk:
                 signals=self.info.signals,
                 max_views=self.info.max_views,
                 goal_image=self.info.goal_image,
+                history=self.info.history,
                 gates=dict(self.info.gates),
             ),
         )
@@ -308,17 +309,11 @@ class Desk:
     def _admit_query(
         self, session: Session, ask: ScoreRequest, mark: Fingerprint, parts: Sequence[Buffer]
     ) -> None:
-        views = self.info.max_views if self.info is not None else 1
-        if len(ask.newest) > views or len(ask.reference) not in (0, len(ask.newest)):
-            raise Refusal(
-                "BAD_HEADER",
-                f"{len(ask.newest)} newest and {len(ask.reference)} reference frames; the model "
-                f"takes at most {views}, and as many reference frames or none",
-            )
+        self._check_frames(ask)
         refs = [*ask.newest, *ask.reference]
         supplied = self._take(refs, parts)
         try:
-            frames = self._known([ref.id for ref in refs])
+            frames = self._known(_frame_ids(ask))
         except Missing as missing:
             if supplied & set(missing.frames):  # already found out by the pool
                 raise Refusal("BAD_PAYLOAD", "a frame is not what its header says") from missing
@@ -336,7 +331,24 @@ class Desk:
             supplied=supplied,
         )
         self._open(job)
-        gather([task, *frames], functools.partial(self.prepared, job, len(ask.newest)))
+        counts = (len(ask.newest), len(ask.reference))
+        gather([task, *frames], functools.partial(self.prepared, job, counts))
+
+    def _check_frames(self, ask: ScoreRequest) -> None:
+        views, past = (self.info.max_views, self.info.history) if self.info is not None else (1, 0)
+        cameras = len(ask.newest)
+        if cameras > views or len(ask.reference) not in (0, cameras):
+            raise Refusal(
+                "BAD_HEADER",
+                f"{cameras} newest and {len(ask.reference)} reference frames; the model takes at "
+                f"most {views}, and as many reference frames or none",
+            )
+        if len(ask.history) % cameras or len(ask.history) > past * cameras:
+            raise Refusal(
+                "BAD_HEADER",
+                f"{len(ask.history)} earlier frames of {cameras} cameras; the model looks back at "
+                f"{past} instants at most",
+            )
 
     def _admit_mark(self, session: Session, ask: MarkRequest, mark: Fingerprint) -> None:
         if self.marks is None:
@@ -371,9 +383,20 @@ class Desk:
         return task
 
     def prepared(
-        self, job: Job, newest: int, values: list[object], error: BaseException | None
+        self,
+        job: Job,
+        counts: tuple[int, int],
+        values: list[object],
+        error: BaseException | None,
     ) -> None:
-        """Pass a job on once its frames are decoded; runs in whichever thread was last."""
+        """Pass a job on once its frames are decoded; runs in whichever thread was last.
+
+        Args:
+            job: Gets its query.
+            counts: Number of newest and of reference frames; the others are earlier ones.
+            values: Task, newest, reference, and history instant by instant.
+            error: Why there are none.
+        """
         if error is not None:
             self._hand_back([Failure(job, error)])
             return
@@ -382,10 +405,14 @@ class Desk:
         if not isinstance(task, Task):
             return
         images = [frame for frame in frames if isinstance(frame, Frame)]
+        cameras, first = counts[0], sum(counts)
         job.query = Query(
             task=task,
-            newest=tuple(images[:newest]),
-            reference=tuple(images[newest:]),
+            newest=tuple(images[:cameras]),
+            reference=tuple(images[cameras:first]),
+            history=tuple(
+                tuple(images[at : at + cameras]) for at in range(first, len(images), cameras)
+            ),
             env=ask.env,
             episode=ask.episode,
             step=ask.step,
@@ -447,6 +474,11 @@ class Desk:
         if reason != "BUSY":
             return 0.0
         return self._cost.predict(max(1, len(self._batcher)))
+
+
+def _frame_ids(ask: ScoreRequest) -> list[str]:
+    """Ids of newest, reference and history, in the order in which ``prepared`` wants them."""
+    return [*(ref.id for ref in (*ask.newest, *ask.reference)), *ask.history]
 
 
 class Missing(Exception):

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # Told so long before the deadline, so that the reason arrives and not only a late DEADLINE.
 EARLY_S = 0.03
 
-Prepared = Callable[[Job, int, list[object], BaseException | None], None]
+Prepared = Callable[[Job, tuple[int, int], list[object], BaseException | None], None]
 
 
 class Marks:
@@ -36,6 +36,7 @@ class Marks:
         prepared: Takes the job with task and frames, once they are there.
         failed: Takes a job that no frame will answer.
         wake: Runs something in the I/O thread.
+        history: Says at how many earlier instants the model looks.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Marks:
         prepared: Prepared,
         failed: Callable[[Failure], None],
         wake: Callable[[Callable[[], None]], None],
+        history: Callable[[], int],
     ) -> None:
         self.joiner = FrameJoiner()
         self.misalignment_s = 0.0
@@ -54,6 +56,7 @@ class Marks:
         self._prepared = prepared
         self._failed = failed
         self._wake = wake
+        self._history = history
         self._jobs: list[tuple[Job, Future[Task]]] = []
         self.joiner.listen(self._arrived)
         self._subscribers = [
@@ -108,12 +111,20 @@ class Marks:
             return True
         return False
 
+    def _look_back(self, job: Job, newest: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], ...]:
+        ask = job.question
+        assert isinstance(ask, MarkRequest)  # only marks are waiting here
+        return job.session.pasts.look_back(ask, newest, limit=self._history())
+
     def _pass_on(self, job: Job, task: Future[Task], found: Joined) -> None:
         self.misalignment_s = found.misalignment_s
         # The model adds the time since arrival; what the mark waited here is in this age already.
         job.age_s = found.age_s - (time.monotonic() - job.arrived_s)
-        frames = [self._pool.submit(_decoded, one) for one in (*found.newest, *found.reference)]
-        gather([task, *frames], functools.partial(self._prepared, job, len(found.newest)))
+        past = self._look_back(job, found.newest)
+        every = [*found.newest, *found.reference, *(frame for views in past for frame in views)]
+        frames = [self._pool.submit(_decoded, one) for one in every]
+        counts = (len(found.newest), len(found.reference))
+        gather([task, *frames], functools.partial(self._prepared, job, counts))
 
 
 def _mark(ask: MarkRequest) -> Mark:

@@ -142,6 +142,7 @@ class RewardNode(Closing):
                 prepared=self._desk.prepared,
                 failed=self._desk.failure,
                 wake=door.call,
+                history=self._history,
             )
             self._desk.marks = self._marks
         door.on_tick = self._watch
@@ -246,6 +247,10 @@ class RewardNode(Closing):
                 logger.error("the model could not be loaded", exc_info=self._worker.error)
                 self.life.to(State.UNCONFIGURED)
         self._ready.set()
+
+    def _history(self) -> int:
+        info = None if self._desk is None else self._desk.info
+        return 0 if info is None else info.history
 
     def _beat(self, beat: Beat) -> BeatReply:
         assert self._desk is not None

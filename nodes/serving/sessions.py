@@ -12,6 +12,8 @@ from robo_reward.protocol.score import MarkRequest, ScoreReply, ScoreRequest
 from robo_reward.query import Query
 from robo_reward.task import Task
 
+from .past import Pasts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -50,6 +52,7 @@ def fingerprint(question: Question) -> Fingerprint:
         what: Fingerprint = (
             tuple(ref.id for ref in question.newest),
             tuple(ref.id for ref in question.reference),
+            question.history,
         )
     else:
         what = (question.cameras,)
@@ -110,6 +113,7 @@ class Session:
     replies: OrderedDict[int, tuple[float, Fingerprint, ScoreReply]] = field(
         default_factory=OrderedDict
     )
+    pasts: Pasts = field(default_factory=Pasts)
 
     def remember(self, reply: ScoreReply, asked: Fingerprint, *, limits: Limits) -> None:
         """Keep an answer for the case that the question comes again."""

@@ -148,19 +148,30 @@ class Score(Common):
         self, source: Source, task: Task, frames: Iterator[VideoFrame]
     ) -> Iterator[tuple[VideoFrame, dict[str, Any]]]:
         from robo_reward.frames import Frame
+        from robo_reward.history import History
         from robo_reward.query import Query
         from robo_reward.shaping import DoneGate
 
         gate = DoneGate(source.info().gate(task.instruction))
         before: tuple[Frame, ...] = ()
+        past = History(source.info().history)
         step = 0
         while batch := list(itertools.islice(frames, BATCH)):
             queries = []
             for read in batch:
                 stamp = int(read.time_s * 1e9) if read.time_s == read.time_s else read.index
                 frame = Frame.of(read.image, sequence=read.index, mono_ns=stamp, wall_ns=stamp)
-                queries.append(Query(task=task, newest=(frame,), reference=before, step=step))
+                queries.append(
+                    Query(
+                        task=task,
+                        newest=(frame,),
+                        reference=before,
+                        history=past.instants,
+                        step=step,
+                    )
+                )
                 before, step = (frame,), step + 1
+                past.add(before)
             answers = source.submit(queries).result(timeout_s=self.timeout)
             if all(answer.status.value == "timeout" for answer in answers):
                 why = answers[0].detail or answers[0].reason

@@ -117,6 +117,7 @@ class RemoteSource(Closing):
             signals=welcome.signals,
             max_views=welcome.max_views,
             goal_image=welcome.goal_image,
+            history=welcome.history,
             gates=welcome.gates,
         )
 
@@ -210,6 +211,7 @@ class RemoteSource(Closing):
             query,
             newest=tuple(self._jpeg(frame) for frame in query.newest),
             reference=tuple(self._jpeg(frame) for frame in query.reference),
+            history=tuple(tuple(map(self._jpeg, views)) for views in query.history),
         )
 
     def _jpeg(self, frame: Frame) -> Frame:

@@ -56,7 +56,7 @@ class Shipping:
         """Note that nothing of this question is known to have arrived."""
         frames = [*_task_frames(query.task)]
         if isinstance(query, Query):
-            frames += [*query.newest, *query.reference]
+            frames += query.frames
         self.forget(query, frames=[frame.id for frame in frames], task=True)
 
     def messages(self, ask: Ask, *, offset_ns: int) -> list[Message]:
@@ -72,8 +72,9 @@ class Shipping:
         made = self._task(ask.query.task)
         if isinstance(ask.query, Mark):
             return [*made, TO_NODE.pack(self._mark(ask, ask.query, offset_ns))]
-        frames = [*ask.query.newest, *ask.query.reference]
-        fresh = self._fresh(frames)
+        # Earlier instants are there already, unless the node was started anew: they are only named.
+        made += self._put(self._fresh(frame for views in ask.query.history for frame in views))
+        fresh = self._fresh([*ask.query.newest, *ask.query.reference])
         if sum(len(frame.data) for frame in fresh) > INLINE_BYTES:
             made += self._put(fresh)
             fresh = []
@@ -136,7 +137,10 @@ class Shipping:
             return tuple(refer(frame, part=parts.get(frame.id, -1)) for frame in frames)
 
         return ScoreRequest(
-            newest=refs(query.newest), reference=refs(query.reference), **self._common(ask)
+            newest=refs(query.newest),
+            reference=refs(query.reference),
+            history=tuple(frame.id for views in query.history for frame in views),
+            **self._common(ask),
         )
 
     def _mark(self, ask: Ask, mark: Mark, offset_ns: int) -> MarkRequest:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from robo_reward.errors import DatasetError, did_you_mean
 from robo_reward.frames import Frame
+from robo_reward.history import History, Views
 from robo_reward.query import Query
 from robo_reward.task import Task
 
 from .episode import Episode
-
-Views = tuple[Frame, ...]
-"""One frame per camera, of one instant."""
 
 
 def episode_views(episode: Episode, cameras: Sequence[str] = (), *, limit: int = 1) -> list[Views]:
@@ -39,21 +37,27 @@ def episode_views(episode: Episode, cameras: Sequence[str] = (), *, limit: int =
     ]
 
 
-def clip_queries(views: Sequence[Views], task: Task, *, clip: int) -> list[Query]:
+def clip_queries(views: Sequence[Views], task: Task, *, clip: int, history: int = 0) -> list[Query]:
     """Ask about every instant against the one before it.
 
     Args:
         views: The instants in the order in which they are played.
         task: What the robot was asked to do.
         clip: Episode number that the queries name.
+        history: Number of earlier instants that the model looks at.
     """
-    return [
-        Query(
-            task=task,
-            newest=views[step],
-            reference=views[step - 1] if step else (),
-            episode=clip,
-            step=step,
+    past = History(history)
+    queries = []
+    for step, newest in enumerate(views):
+        queries.append(
+            Query(
+                task=task,
+                newest=newest,
+                reference=views[step - 1] if step else (),
+                history=past.instants,
+                episode=clip,
+                step=step,
+            )
         )
-        for step in range(len(views))
-    ]
+        past.add(newest)
+    return queries

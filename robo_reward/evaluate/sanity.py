@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.datasets.clips import clip_queries, episode_views
+from robo_reward.datasets.clips import episode_views
 from robo_reward.datasets.episode import Episode
 from robo_reward.shaping.outcome import fire_frame
 
@@ -174,7 +174,7 @@ class SanityRun:
             _shown(episode, clip), self._asker.options.cameras, limit=self._asker.max_views
         )
         task = self._asker.task(episode, clip.instruction)
-        said = self._asker.ask(clip_queries(views, task, clip=clip_number))
+        said = self._asker.ask(self._asker.play(views, task, clip=clip_number))
         opened = math.nan
         if clip.never and np.isfinite(said.done).any():
             gate = self._asker.gate(clip.instruction)

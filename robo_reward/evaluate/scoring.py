@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from robo_reward.client.local import describe
 from robo_reward.client.source import ModelInfo, Source
-from robo_reward.datasets.clips import Views, clip_queries, episode_views
+from robo_reward.datasets.clips import clip_queries, episode_views
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError
 from robo_reward.frames import Frame
+from robo_reward.history import Views, looked_back
 from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.shaping import GateConfig
@@ -158,9 +159,13 @@ class Asker:
         return Task(instruction=text, goal=self.goals[family])
 
     @property
-    def history(self) -> bool:
-        """Whether the model looks at earlier frames, so that a clip must be played in full."""
-        return isinstance(self.model, RewardModel) and self.model.capabilities.history > 0
+    def history(self) -> int:
+        """Number of earlier instants that a query may hold."""
+        return self._info().history
+
+    def play(self, views: Sequence[Views], task: Task, *, clip: int) -> list[Query]:
+        """Make the queries of a clip that is played from its first instant to its last."""
+        return clip_queries(views, task, clip=clip, history=self.history)
 
     @property
     def calibration_id(self) -> str:
@@ -231,19 +236,18 @@ def score_episode(asker: Asker, episode: Episode, *, number: int = 0) -> Episode
     others = _other_tasks(episode) if options.other_tasks else {}
     back = views[::-1] if options.reverse else []
     passes = {
-        "forward": clip_queries(views, task, clip=clips),
-        "backward": clip_queries(back, task, clip=clips + 1),
-        "pairs": _pairs(views, task, ends, starts, clip=clips + 2),
-        "swapped": _pairs(views, task, starts, ends, clip=clips + 3),
+        "forward": asker.play(views, task, clip=clips),
+        "backward": asker.play(back, task, clip=clips + 1),
+        "pairs": _pairs(asker, views, task, ends, starts, clip=clips + 2),
+        "swapped": _pairs(asker, views, task, starts, ends, clip=clips + 3),
     }
     for index, text in enumerate(false):
-        clip = clip_queries(views, asker.task(episode, text), clip=clips + 10 + index)
+        clip = asker.play(views, asker.task(episode, text), clip=clips + 10 + index)
         passes[f"in full: {text}"] = clip
     said = dict.fromkeys([*sum(wordings.values(), ()), *others.values()])
     for index, text in enumerate(said):
-        clip = clip_queries(views, asker.task(episode, text), clip=clips + 40 + index)
-        # A model that looks back must have been shown what there is to look back at.
-        passes[f"at the end: {text}"] = clip if asker.history else clip[-1:]
+        clip = asker.play(views, asker.task(episode, text), clip=clips + 40 + index)
+        passes[f"at the end: {text}"] = clip[-1:]
     found = asker.ask_all(passes)
     final = {text: float(found[f"at the end: {text}"].progress[-1]) for text in said}
     own = float(found["forward"].progress[-1])
@@ -324,6 +328,7 @@ def pair_places(frames: int, *, count: int) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _pairs(
+    asker: Asker,
     views: Sequence[Views],
     task: Task,
     newest: NDArray[np.int64],
@@ -331,8 +336,16 @@ def _pairs(
     *,
     clip: int,
 ) -> list[Query]:
+    """Ask about pairs; the past of either frame is what came before both."""
     return [
-        Query(task=task, newest=views[b], reference=views[a], episode=clip, step=step)
+        Query(
+            task=task,
+            newest=views[b],
+            reference=views[a],
+            history=looked_back(views[: min(a, b)], limit=asker.history),
+            episode=clip,
+            step=step,
+        )
         for step, (b, a) in enumerate(zip(newest, reference, strict=True))
     ]
 

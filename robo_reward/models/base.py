@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError, ModelError
 from robo_reward.frames import Frame, Image
+from robo_reward.history import Views, looked_back
 from robo_reward.query import Query
 from robo_reward.signals import LIMIT_MARK, RANGES, SIGNALS, Identity, Score, Signals
 from robo_reward.task import Task
@@ -24,6 +25,10 @@ Feature = Any
 """What a model keeps of one frame: opaque to everyone but the model."""
 
 Array = NDArray[np.float32]
+Instants = tuple[tuple[Feature, ...], ...]
+"""Features of several instants, one per camera each."""
+Encoded = tuple[list[tuple[Feature, ...]], list[tuple[Feature, ...]], list[Instants]]
+"""Features of newest, reference and history of n queries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ class Capabilities:
     Attributes:
         signals: Names from ``SIGNALS`` that it gives.
         max_views: Number of cameras that one query may hold.
-        history: Number of earlier frames that it looks at besides newest and reference.
+        history: Number of earlier instants that it looks at besides newest and reference.
         goal_image: Whether ``Task.goal`` is read.
         demo: Whether ``Task.demo`` is read.
         encoder_needs_task: Whether a frame must be encoded again for another task.
@@ -186,8 +191,17 @@ class RewardModel(ABC):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[Instants],
     ) -> ScoreArrays:
-        """Turn features into signals, one row per query; an empty reference means delta 0."""
+        """Turn features into signals, one row per query.
+
+        Args:
+            queries: What is asked; frames and features stand in the same places.
+            newest: Features of the newest frames, one per camera.
+            reference: Of the reference frames; empty means delta 0.
+            history: Of the earlier instants, oldest first; empty for a model that does not look
+                back.
+        """
 
     def close(self) -> None:
         """Free what the model holds; nothing by default."""
@@ -253,8 +267,7 @@ class RewardModel(ABC):
         if not queries:
             empty = np.empty(0, np.float32)
             return ScoreArrays(**dict.fromkeys(SIGNALS, empty))
-        newest, reference = self._features(queries)
-        arrays = self._score(queries, newest, reference)
+        arrays = self._score(queries, *self._features(queries))
         for signal in self.capabilities.signals:
             values = getattr(arrays, signal)
             if values.shape != (len(queries),):
@@ -268,10 +281,18 @@ class RewardModel(ABC):
 
     def value(self, frames: Sequence[Frame], task: Task) -> float:
         """Return the progress of a clip: that of its newest frame (RoboValue's ``value``)."""
-        return float(self.score([Query(task=task, newest=(frames[-1],))]).progress[0])
+        past = looked_back([(frame,) for frame in frames[:-1]], limit=self.capabilities.history)
+        query = Query(task=task, newest=(frames[-1],), history=past)
+        return float(self.score([query]).progress[0])
 
     def compare(self, first: Sequence[Frame], second: Sequence[Frame], task: Task) -> float:
-        """Return how much further the second clip is, in [-1, 1] (RoboValue's ``compare``)."""
+        """Return how much further the second clip is, in [-1, 1] (RoboValue's ``compare``).
+
+        For a model that looks back this is the difference of two values: each clip has a past of
+        its own.
+        """
+        if self.capabilities.history:
+            return self.value(second, task) - self.value(first, task)
         query = Query(task=task, newest=(second[-1],), reference=(first[-1],))
         return float(self.score([query]).progress_delta[0])
 
@@ -305,23 +326,40 @@ class RewardModel(ABC):
             step=query.step,
             frames=tuple(frame.id for frame in query.newest),
             reference=tuple(frame.id for frame in query.reference),
+            history=tuple(frame.id for views in self._past(query) for frame in views),
             model=self.model_id,
             prompt=self.prompt_id,
             calibration=self.calibration_id,
             inference_s=inference_s,
         )
 
-    def _features(
-        self, queries: Sequence[Query]
-    ) -> tuple[list[tuple[Feature, ...]], list[tuple[Feature, ...]]]:
+    def _past(self, query: Query) -> tuple[Views, ...]:
+        limit = self.capabilities.history
+        if limit and len(query.history) > limit:
+            given = f"{len(query.history)} earlier instants"
+            raise ModelError(f"{self.name} was given {given} and looks at {limit} at most")
+        return query.history if limit else ()
+
+    def _features(self, queries: Sequence[Query]) -> Encoded:
+        """Features of every frame of every query, each frame encoded once."""
         if not self.capabilities.encoder_needs_task:
-            frames = [frame for query in queries for frame in (*query.newest, *query.reference)]
+            frames = [frame for query in queries for frame in self._seen(query)]
             made = iter(self.encode(frames))
-            newest, reference = [], []
-            for query in queries:
-                newest.append(tuple(next(made) for _ in query.newest))
-                reference.append(tuple(next(made) for _ in query.reference))
-            return newest, reference
-        newest = [tuple(self.encode(query.newest, query.task)) for query in queries]
-        reference = [tuple(self.encode(query.reference, query.task)) for query in queries]
-        return newest, reference
+            rows = [self._arranged(query, made) for query in queries]
+        else:
+            rows = [
+                self._arranged(query, iter(self.encode(self._seen(query), query.task)))
+                for query in queries
+            ]
+        return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+    def _seen(self, query: Query) -> tuple[Frame, ...]:
+        return query.frames if self.capabilities.history else (*query.newest, *query.reference)
+
+    def _arranged(
+        self, query: Query, made: Iterator[Feature]
+    ) -> tuple[tuple[Feature, ...], tuple[Feature, ...], Instants]:
+        newest = tuple(next(made) for _ in query.newest)
+        reference = tuple(next(made) for _ in query.reference)
+        past = tuple(tuple(next(made) for _ in views) for views in self._past(query))
+        return newest, reference, past

@@ -56,6 +56,7 @@ class TimeCounter(_Sightless):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         steps = np.array([query.step for query in queries], np.float32)
         progress = np.minimum(steps / self.horizon, 1.0)
@@ -92,6 +93,7 @@ class Constant(_Sightless):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         same = np.full(len(queries), self.value_of_all, np.float32)
         zero = np.zeros(len(queries), np.float32)
@@ -135,9 +137,10 @@ class LanguageBlind(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         asked = [replace(query, task=self._deaf(query.task)) for query in queries]
-        return self.inner._score(asked, newest, reference)
+        return self.inner._score(asked, newest, reference, history)
 
     def _deaf(self, task: Task) -> Task:
         return replace(task, instruction=self.instruction, stage=None)

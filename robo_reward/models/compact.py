@@ -178,6 +178,7 @@ class CompactModel(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         torch = self._torch
         from robo_reward.models.compact_network import expected_progress

@@ -77,6 +77,7 @@ class GoalDistance(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         goals = [query.task.goal for query in queries]
         if None in goals:

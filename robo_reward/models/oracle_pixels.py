@@ -58,6 +58,7 @@ class OraclePixels(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         if self.fixed_s:
             time.sleep(self.fixed_s)

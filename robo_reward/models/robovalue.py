@@ -107,6 +107,7 @@ class RoboValueModel(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         asked: dict[tuple[Views, str], Item] = {}
         keys = []

@@ -21,6 +21,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_INSTRUCTION_BYTE
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_BUDGET_S)]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Ids = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_PARTS)]
+Past = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=128)]
 
 
 class FramePut(Header, frozen=True, kw_only=True, tag="frames"):
@@ -87,10 +88,13 @@ class ScoreRequest(Question, frozen=True, kw_only=True, tag="score"):
     Attributes:
         newest: Newest frame of each camera.
         reference: What delta and contrastive refer to; empty for none.
+        history: Content hashes of the frames of earlier instants, one per camera each; they were
+            put before.
     """
 
     newest: Annotated[tuple[FrameRef, ...], msgspec.Meta(min_length=1, max_length=MAX_PARTS)]
     reference: Refs = ()
+    history: Past = ()
 
 
 class MarkRequest(Question, frozen=True, kw_only=True, tag="mark"):
@@ -129,6 +133,7 @@ class ScoreReply(Header, frozen=True, kw_only=True, tag="reply"):
         uncertainty: See ``signals.Signals``.
         delta_from: Content hashes of the frames that delta and contrastive refer to.
         frames: Content hashes of the newest frames that were used.
+        history: Content hashes of the earlier frames that were looked at.
         model: Model name and weight hash.
         prompt: Hash of the prompt.
         calibration: Id of the calibration.
@@ -157,6 +162,7 @@ class ScoreReply(Header, frozen=True, kw_only=True, tag="reply"):
     uncertainty: float | None = None
     delta_from: Ids = ()
     frames: Ids = ()
+    history: Past = ()
     model: Short = ""
     prompt: Short = ""
     calibration: Short = "none"
@@ -217,6 +223,7 @@ def answer(
         detail=score.detail[:256],
         delta_from=identity.reference or identity.frames,
         frames=identity.frames,
+        history=identity.history,
         model=identity.model,
         prompt=identity.prompt,
         calibration=identity.calibration,
@@ -247,6 +254,7 @@ def read_score(reply: ScoreReply, *, reference: tuple[str, ...], total_s: float)
         step=reply.step,
         frames=reply.frames,
         reference=reference,
+        history=reply.history,
         model=reply.model,
         prompt=reply.prompt,
         calibration=reply.calibration,

@@ -134,7 +134,8 @@ def play(
     found = []
     for number, episode in enumerate(episodes):
         views = episode_views(episode, limit=model.capabilities.max_views)
-        queries = clip_queries(views, Task(instruction=episode.instruction), clip=number)
+        task = Task(instruction=episode.instruction)
+        queries = clip_queries(views, task, clip=number, history=model.capabilities.history)
         said = model.score(queries)
         found.append(
             Played(

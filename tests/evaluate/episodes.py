@@ -69,8 +69,8 @@ MEANS_THE_SAME = {
 class Listener(OraclePixels):
     """Reads the pixels, but gives a tenth of the progress where the sentence means another goal."""
 
-    def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
-        arrays = super()._score(queries, newest, reference)
+    def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
+        arrays = super()._score(queries, newest, reference, history)
         return _scaled(arrays, queries)
 
 
@@ -89,8 +89,8 @@ def _scaled(arrays: ScoreArrays, queries: Sequence[Query]) -> ScoreArrays:
 class Clock(OraclePixels):
     """Counts the steps of the clip and looks at nothing: the shortcut that VROC exposes."""
 
-    def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
-        arrays = super()._score(queries, newest, reference)
+    def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
+        arrays = super()._score(queries, newest, reference, history)
         steps = np.array([q.step / 40 for q in queries], np.float32)
         return ScoreArrays(
             progress=steps,

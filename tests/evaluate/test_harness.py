@@ -158,8 +158,8 @@ def test_wordings_are_compared_with_the_episodes_own() -> None:
     class Literal(Listener):
         """Knows the sentences of training only."""
 
-        def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
-            arrays = super()._score(queries, newest, reference)  # type: ignore[no-untyped-call]
+        def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
+            arrays = super()._score(queries, newest, reference, history)  # type: ignore[no-untyped-call]
             known = [0.5 if q.task.text == "red cube: push!" else 1.0 for q in queries]
             return replace(arrays, progress=arrays.progress * np.array(known, np.float32))
 

@@ -46,9 +46,9 @@ def test_language_blind_is_the_other_model_with_one_sentence() -> None:
     blind = LanguageBlind(model="oracle-pixels", device="cpu", instruction="do it")
     score = blind.inner._score
 
-    def listen(queries, newest, reference):  # type: ignore[no-untyped-def]
+    def listen(queries, newest, reference, history):  # type: ignore[no-untyped-def]
         heard.extend(query.task.text for query in queries)
-        return score(queries, newest, reference)
+        return score(queries, newest, reference, history)
 
     blind.inner._score = listen  # type: ignore[method-assign]
     said = blind.score(_queries(4))

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -83,12 +84,33 @@ class GatedModel(OraclePixels):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         self.entered.set()
         self.gate.wait(30.0)
         self.batches.append(len(queries))
         self.seen += [(one.env, one.step) for one in queries]
-        return super()._score(queries, newest, reference)
+        return super()._score(queries, newest, reference, history)
+
+
+class RememberingModel(OraclePixels):
+    """Looks back: its progress is the mean over the instants that it is shown."""
+
+    def __init__(self, *, history: int = 4) -> None:
+        super().__init__()
+        self.capabilities = replace(self.capabilities, history=history)
+
+    def _score(
+        self,
+        queries: Sequence[Query],
+        newest: Sequence[tuple[Feature, ...]],
+        reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
+    ) -> ScoreArrays:
+        said = super()._score(queries, newest, reference, history)
+        shown = [[*past, now] for past, now in zip(history, newest, strict=True)]
+        means = [np.mean([view[0] for views in clip for view in views]) for clip in shown]
+        return replace(said, progress=np.array(means, np.float32))
 
 
 class TouchyModel(OraclePixels):
@@ -99,10 +121,11 @@ class TouchyModel(OraclePixels):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
         if any(one.step == 13 for one in queries):
             raise RuntimeError("secret path /somewhere")
-        arrays = super()._score(queries, newest, reference)
+        arrays = super()._score(queries, newest, reference, history)
         for row, one in enumerate(queries):
             if one.step == 17:
                 arrays.progress[row] = np.nan

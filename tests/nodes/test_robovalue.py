@@ -94,9 +94,9 @@ def test_views_reach_the_model_together_in_their_order() -> None:
     seen: list[Query] = []
 
     class Looking(OraclePixels):
-        def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
+        def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
             seen.extend(queries)
-            return super()._score(queries, newest, reference)
+            return super()._score(queries, newest, reference, history)
 
     now = [{"wrist": picture(0.2), "front": picture(0.6)}]
     later = [{"front": picture(0.9), "wrist": picture(0.5)}]  # JSON does not order names
@@ -196,7 +196,7 @@ class DeltaOnly(RewardModel):
     def _encode(self, images: Sequence[Any], task: Any) -> Sequence[Feature]:
         return [0] * len(images)
 
-    def _score(self, queries: Any, newest: Any, reference: Any) -> ScoreArrays:
+    def _score(self, queries: Any, newest: Any, reference: Any, history: Any) -> ScoreArrays:
         none = np.full(len(queries), np.nan, np.float32)
         change = np.full(len(queries), 0.25, np.float32)
         return ScoreArrays(
@@ -312,8 +312,8 @@ def test_a_row_that_fails_refuses_the_post_and_the_others_keep_their_answers() -
 
 def test_a_value_that_is_not_finite_is_an_error() -> None:
     class Broken(TouchyModel):
-        def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
-            arrays = super()._score(queries, newest, reference)
+        def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
+            arrays = super()._score(queries, newest, reference, history)
             arrays.progress[:] = np.nan
             return arrays
 

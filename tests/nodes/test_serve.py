@@ -112,9 +112,9 @@ def test_goal_and_demonstration_reach_the_model() -> None:
     seen: list[Task] = []
 
     class Looking(OraclePixels):
-        def _score(self, queries, newest, reference):  # type: ignore[no-untyped-def]
+        def _score(self, queries, newest, reference, history):  # type: ignore[no-untyped-def]
             seen.extend(one.task for one in queries)
-            return super()._score(queries, newest, reference)
+            return super()._score(queries, newest, reference, history)
 
     demo = tuple(frame(7, step) for step in range(40))
     task = Task(instruction="fold the towel", goal=frame(8, 0), demo=demo, stage="grasp")

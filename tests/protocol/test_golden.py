@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from robo_reward.protocol.envelope import Codec, Header
@@ -111,6 +112,24 @@ MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
         ),
         [],
     ),
+    "welcome_history": (
+        FROM_NODE,
+        Welcome(
+            session=SESSION,
+            boot=BOOT,
+            minor=0,
+            window=8,
+            control=5602,
+            model="compact@abc",
+            prompt="p0",
+            calibration="none",
+            signals=("progress", "done"),
+            max_views=2,
+            goal_image=True,
+            history=8,
+        ),
+        [],
+    ),
     "refused": (
         FROM_NODE,
         Refused(reason="NOT_READY", detail="the node is configuring", boot=BOOT, retry_after_s=0.5),
@@ -168,6 +187,10 @@ MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
 }
 
 
+GREW = {"welcome"}
+"""Headers that have gained fields beyond the fifteen of a short map: other bytes, the same map."""
+
+
 def joined(parts: list[bytes]) -> bytes:
     return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
@@ -186,7 +209,11 @@ def test_bytes_of_version_1_are_read_and_written(name: str) -> None:
     codec, header, parts = MESSAGES[name]
     golden = (FOLDER / f"{name}.bin").read_bytes()
     assert codec.unpack(split(golden)) == (header, parts)
-    assert joined([bytes(part) for part in codec.pack(header, parts)]) == golden
+    written = joined([bytes(part) for part in codec.pack(header, parts)])
+    if name in GREW:
+        assert msgspec.msgpack.decode(split(written)[1]) == msgspec.msgpack.decode(split(golden)[1])
+    else:
+        assert written == golden
 
 
 def test_every_file_has_its_message() -> None:
