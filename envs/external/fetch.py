@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.datasets.episode import Episode
-from robo_reward.errors import ConfigError, require
+from robo_reward.errors import require
 
 from .actors import Moment, Policy, Vector
 from .fetch_tasks import ELSEWHERE, TASKS
-from .recording import Source, record, staged
+from .recording import Source, check_renderer, record, staged
 
 CAMERA = "side"
 VIEW = {"distance": 1.25, "azimuth": 132.0, "elevation": -24.0, "lookat": (1.32, 0.75, 0.5)}
@@ -63,8 +63,7 @@ def record_episodes(
         ConfigError: A task or setting is unknown.
         MissingDependency: Gymnasium-Robotics is not installed.
     """
-    if renderer != "gl":
-        raise ConfigError(f"Fetch is drawn by renderer gl only, not {renderer!r}")
+    check_renderer("Fetch", renderer)
     require("gymnasium_robotics", extra="external")
     source = Source(
         name="fetch",

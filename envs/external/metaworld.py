@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.datasets.episode import Episode
-from robo_reward.errors import ConfigError, require
+from robo_reward.errors import require
 
 from .actors import Moment, Policy, Vector
 from .metaworld_tasks import TASKS, TRAIN, UNSEEN
-from .recording import Source, record, staged
+from .recording import Source, check_renderer, record, staged
 
 CAMERA = "corner2"
 CAMERA_AT = (0.75, 0.075, 0.7)
@@ -89,7 +89,7 @@ def record_episodes(
         ConfigError: A task is not one of the split, or a setting is unknown.
         MissingDependency: Meta-World is not installed.
     """
-    _check_renderer(renderer)
+    check_renderer("Meta-World", renderer)
     require("metaworld", extra="external")
     source = Source(
         name="metaworld",
@@ -99,11 +99,6 @@ def record_episodes(
         camera=CAMERA,
     )
     return record(source, split, episodes=episodes, seed=seed, families=families, kinds=kinds)
-
-
-def _check_renderer(renderer: str) -> None:
-    if renderer != "gl":
-        raise ConfigError(f"Meta-World is drawn by renderer gl only, not {renderer!r}")
 
 
 class MetaWorld:

@@ -213,3 +213,13 @@ def staged(*, approach: float, moved: float, done: bool) -> float:
     moved = min(1.0, max(0.0, moved))
     way = max(min(1.0, max(0.0, approach)), min(1.0, 10.0 * moved))
     return 0.3 * way + 0.65 * moved
+
+
+def check_renderer(name: str, renderer: str) -> None:
+    """Refuse a renderer that cannot draw the meshes of a suite.
+
+    Raises:
+        ConfigError: It is not ``"gl"``.
+    """
+    if renderer != "gl":
+        raise ConfigError(f"{name} is drawn by renderer gl only, not {renderer!r}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robo_reward.errors import DatasetError, did_you_mean
 from robo_reward.frames import Frame
 from robo_reward.history import History, Views
@@ -61,3 +64,8 @@ def clip_queries(views: Sequence[Views], task: Task, *, clip: int, history: int 
         )
         past.add(newest)
     return queries
+
+
+def spread_places(frames: int, *, count: int) -> NDArray[np.int64]:
+    """Return up to ``count`` frame indices spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, frames - 1, min(count, frames)).round().astype(np.int64))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from robo_reward.errors import DatasetError
 
 Quality = Literal["failure", "suboptimal", "success"]
+QUALITY_RANK: dict[Quality, int] = {"failure": 0, "suboptimal": 1, "success": 2}
+"""Which quality is the better one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

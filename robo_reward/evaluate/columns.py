@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.datasets.episode import Episode
+from robo_reward.datasets.episode import QUALITY_RANK, Episode
 from robo_reward.gate_config import GateConfig
 from robo_reward.report.bootstrap import Table
 from robo_reward.shaping.outcome import fire_frame, gate_outcome
@@ -18,8 +18,6 @@ from . import metrics
 from .audit import AUDIT, audit
 from .ranks import is_constant
 from .scoring import EpisodeScores, never_true
-
-QUALITY = {"failure": 0.0, "suboptimal": 1.0, "success": 2.0}
 
 
 def episode_row(
@@ -45,7 +43,7 @@ def episode_row(
     row: dict[str, object] = {
         "success": success,
         "group": group,
-        "quality": math.nan if episode.quality is None else QUALITY[episode.quality],
+        "quality": math.nan if episode.quality is None else float(QUALITY_RANK[episode.quality]),
         "voc": metrics.voc(progress) if won else math.nan,
         "vroc": metrics.vroc(scores.backward) if won and len(scores.backward) else math.nan,
         "constant": float(is_constant(progress)),

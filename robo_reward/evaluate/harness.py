@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.client.source import Source
+from robo_reward.datasets.clips import spread_places
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError, RewardLost
 from robo_reward.frames import Frame
@@ -25,7 +26,7 @@ from .columns import episode_row, stack
 from .matrix import TaskMatrix, task_matrix
 from .metrics import mean_finite
 from .sanity import ClipResult, SanityRun
-from .scoring import Asker, EpisodeScores, EvalOptions, score_episode, strip_places
+from .scoring import STRIP, Asker, EpisodeScores, EvalOptions, score_episode
 from .summary import METRICS, Metric
 from .verdicts import Evidence, verdicts
 
@@ -287,7 +288,7 @@ def _keep(
     episode: Episode, scores: EpisodeScores, *, family: str, fired: int | None
 ) -> EpisodeResult:
     images = next(iter(episode.images.values()))
-    places = strip_places(len(episode))
+    places = spread_places(len(episode), count=STRIP)
     thin = max(1, -(-max(images.shape[1:3]) // THUMBNAIL))
     return EpisodeResult(
         id=episode.id,

@@ -122,7 +122,7 @@ class ClipResult:
 
 
 def usable(episode: Episode) -> bool:
-    """Whether sanity clips can be made: a success with at least two frames that truly rises."""
+    """Whether sanity clips can be made: a success of at least four frames that truly rises."""
     if not episode.success or len(episode) < 4:
         return False
     truth = episode.progress

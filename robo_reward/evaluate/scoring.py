@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robo_reward.client.local import describe
 from robo_reward.client.source import ModelInfo, Source
-from robo_reward.datasets.clips import clip_queries, episode_views
+from robo_reward.datasets.clips import clip_queries, episode_views, spread_places
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError
 from robo_reward.frames import Frame
@@ -304,7 +304,7 @@ def _wordings(episode: Episode, count: int) -> dict[str, tuple[str, ...]]:
 
 def _spread(texts: tuple[str, ...], count: int) -> tuple[str, ...]:
     # Evenly over the list and not its first ones, which are the plainest.
-    return tuple(texts[i] for i in strip_places(len(texts), count=count)) if texts else ()
+    return tuple(texts[i] for i in spread_places(len(texts), count=count)) if texts else ()
 
 
 def _other_tasks(episode: Episode) -> dict[str, str]:
@@ -313,17 +313,12 @@ def _other_tasks(episode: Episode) -> dict[str, str]:
     return dict(texts) if episode.success else {}
 
 
-def strip_places(frames: int, *, count: int = STRIP) -> NDArray[np.int64]:
-    """Return up to ``count`` frame indices spread evenly from the first to the last."""
-    return np.unique(np.linspace(0, frames - 1, min(count, frames)).round().astype(np.int64))
-
-
 def pair_places(frames: int, *, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (reference, newest) indices of up to ``count`` segments of an eighth of an episode."""
     gap = max(1, round(frames / 8))
     if frames <= gap or not count:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    starts = strip_places(frames - gap, count=count)
+    starts = spread_places(frames - gap, count=count)
     return starts, starts + gap
 
 

@@ -74,7 +74,35 @@ def load_weights(module: PretrainedVision | PretrainedText) -> None:
     module.backbone.load_state_dict(loaded.state_dict())
 
 
-class PretrainedVision(nn.Module):
+class _Pretrained(nn.Module):
+    """A backbone of transformers, as it is or still learning.
+
+    Args:
+        of: The backbone; built with random weights, see ``load_weights``.
+    """
+
+    backbone: Any
+
+    def __init__(self, of: Backbone) -> None:
+        super().__init__()
+        self.of = of
+        self.backbone = _build(of)
+
+    def train(self, mode: bool = True) -> _Pretrained:
+        """A frozen backbone stays in evaluation mode: no dropout, no running statistics."""
+        super().train(mode)
+        if self.of.frozen:
+            self.backbone.eval()
+        return self
+
+    def _read(self, **inputs: Any) -> Tensor:
+        """Last hidden state of the backbone; a frozen one keeps nothing for gradients."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.of.frozen):
+            seen: Tensor = self.backbone(**inputs).last_hidden_state
+        return seen
+
+
+class PretrainedVision(_Pretrained):
     """Picture to map, with a backbone and one linear layer.
 
     Args:
@@ -83,14 +111,11 @@ class PretrainedVision(nn.Module):
         map_width: Channels of the map.
     """
 
-    backbone: Any
     mean: Tensor
     std: Tensor
 
     def __init__(self, of: Backbone, *, image_size: int, map_width: int) -> None:
-        super().__init__()
-        self.of = of
-        self.backbone = _build(of)
+        super().__init__(of)
         shape = of.architecture
         patch = shape.get("patch_size")
         # Backbones without patches halve their input five times, odd sides rounded up.
@@ -102,18 +127,10 @@ class PretrainedVision(nn.Module):
         self.register_buffer("std", torch.tensor(of.std).view(1, 3, 1, 1), persistent=False)
         self._options = _accepted(self.backbone, interpolate_pos_encoding=True)
 
-    def train(self, mode: bool = True) -> PretrainedVision:
-        """A frozen backbone stays in evaluation mode: no dropout, no running statistics."""
-        super().train(mode)
-        if self.of.frozen:
-            self.backbone.eval()
-        return self
-
     def forward(self, images: Tensor) -> Tensor:
         """``(n, 3, S, S)`` in [-1, 1] → ``(n, map_width, s, s)``."""
         pixels = ((images + 1) / 2 - self.mean) / self.std
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.of.frozen):
-            seen = self.backbone(pixel_values=pixels, **self._options).last_hidden_state
+        seen = self._read(pixel_values=pixels, **self._options)
         if seen.ndim == 4:
             seen = seen.flatten(2).transpose(1, 2)
         # Class and register tokens stand before those of the patches.
@@ -122,7 +139,7 @@ class PretrainedVision(nn.Module):
         return functional.relu(joined)
 
 
-class PretrainedText(nn.Module):
+class PretrainedText(_Pretrained):
     """Tokens to one vector per token, with a backbone and one linear layer.
 
     Args:
@@ -130,26 +147,13 @@ class PretrainedText(nn.Module):
         width: Width of the vectors.
     """
 
-    backbone: Any
-
     def __init__(self, of: Backbone, *, width: int) -> None:
-        super().__init__()
-        self.of = of
-        self.backbone = _build(of)
+        super().__init__(of)
         self.project = nn.Linear(_width(of.architecture), width)
-
-    def train(self, mode: bool = True) -> PretrainedText:
-        """A frozen backbone stays in evaluation mode."""
-        super().train(mode)
-        if self.of.frozen:
-            self.backbone.eval()
-        return self
 
     def forward(self, tokens: Tensor, there: Tensor) -> Tensor:
         """``(n, L) int64`` and ``(n, L) bool`` → ``(n, L, width)``."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.of.frozen):
-            read = self.backbone(input_ids=tokens, attention_mask=there.long()).last_hidden_state
-        states: Tensor = self.project(read)
+        states: Tensor = self.project(self._read(input_ids=tokens, attention_mask=there.long()))
         return states
 
 

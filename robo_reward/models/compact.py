@@ -140,12 +140,12 @@ class CompactModel(RewardModel):
 
     def _pixels(self, images: Sequence[Image]) -> object:
         torch = self._torch
+        from robo_reward.models.compact_network import normalised
+
         size = self.network.config.image_size
         batch = np.stack([fit_square(image, size) for image in images])
         pixels = torch.from_numpy(batch).to(self.device)
-        return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous(
-            memory_format=torch.channels_last
-        )
+        return normalised(pixels).contiguous(memory_format=torch.channels_last)
 
     def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
         features: list[Feature] = []

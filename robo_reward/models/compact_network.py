@@ -287,6 +287,11 @@ def _tuples(held: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in held.items()}
 
 
+def normalised(images: Tensor) -> Tensor:
+    """Turn ``(n, S, S, 3) uint8`` into what the encoder takes, ``(n, 3, S, S)`` in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
 def bin_centres(bins: int) -> Tensor:
     """Progress that each bin stands for, ``(bins,)`` over [0, 1]."""
     return torch.linspace(0.0, 1.0, bins)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from robo_reward.models.compact import encode_text
-from robo_reward.models.compact_network import CompactNetwork, expected_progress
+from robo_reward.models.compact_network import CompactNetwork, expected_progress, normalised
 
 from .batches import BatchConfig, Batches
 from .shards import Shard
@@ -39,7 +39,7 @@ def check(
     with torch.inference_mode():
         for number in range(CHECK_BATCHES):
             batch = batches.draw(number)
-            images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            images = normalised(torch.from_numpy(batch.images))
             episodes, queries, length = batch.tokens.shape
             text = network.text(torch.from_numpy(batch.tokens).view(-1, length))
             text = text.view(episodes, queries, 4, -1).repeat_interleave(2, 0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robo_reward.errors import DatasetError
-from robo_reward.models.compact_network import CompactNetwork
+from robo_reward.models.compact_network import CompactNetwork, normalised
 from robo_reward.models.density import Density, pooled
 
 from .augment import augment
@@ -123,8 +123,8 @@ def _features(network: CompactNetwork, images: NDArray[np.uint8]) -> Tensor:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
-            batch = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2)
-            parts.append(pooled(network.encoder(batch.float() / 127.5 - 1.0)))
+            batch = normalised(torch.from_numpy(images[start : start + BATCH]))
+            parts.append(pooled(network.encoder(batch)))
     return torch.cat(parts).double()
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robo_reward.datasets.episode import Episode
+from robo_reward.datasets.clips import spread_places
+from robo_reward.datasets.episode import QUALITY_RANK, Episode, Quality
 from robo_reward.errors import DatasetError
 from robo_reward.models.compact import fit_square
 from robo_reward.task import check_instruction
@@ -19,7 +20,6 @@ from .negatives import LabelledClip, whole
 MAX_FRAMES = 160
 """Frames kept of one episode, evenly spread: a longer one holds many that look alike."""
 MIN_FRAMES = 5
-RANK = {"failure": 0, "suboptimal": 1, "success": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,12 +84,10 @@ def prepare(
                 f"episode {episode.id} has cameras {', '.join(episode.images)}, "
                 f"none of {', '.join(cameras)}"
             )
-        places = np.unique(
-            np.linspace(0, len(episode) - 1, min(len(episode), MAX_FRAMES)).round().astype(np.int64)
-        )
+        places = spread_places(len(episode), count=MAX_FRAMES)
         clip = replace(_renumbered(whole(episode), places), instruction=text)
         told = tuple(_renumbered(one, places) for one in _told(episode))
-        rank = 2 if episode.success is None else RANK[_quality(episode)]
+        rank = QUALITY_RANK["success" if episode.success is None else _quality(episode)]
         for name in names:
             frames = episode.images[name]
             images = np.stack([fit_square(frames[place], size) for place in places])
@@ -127,7 +125,7 @@ def _told(episode: Episode) -> list[LabelledClip]:
     ]
 
 
-def _quality(episode: Episode) -> str:
+def _quality(episode: Episode) -> Quality:
     if episode.quality is not None:
         return episode.quality
     return "success" if episode.success else "failure"

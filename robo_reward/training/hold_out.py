@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from robo_reward.errors import DatasetError
 from robo_reward.models.compact import encode_text
-from robo_reward.models.compact_network import CompactNetwork, expected_progress
+from robo_reward.models.compact_network import CompactNetwork, expected_progress, normalised
 
 from .episode_batches import Sentences
 from .examples import Example
@@ -160,10 +160,8 @@ def better(new: Mapping[str, float], best: Mapping[str, float], base: Mapping[st
 def _ask(
     network: CompactNetwork, images: NDArray[np.uint8], text: torch.Tensor
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    said = network.judge(
-        network.encoder(pixels.float() / 127.5 - 1.0), text.expand(len(images), -1, -1, -1)
-    )
+    pixels = normalised(torch.from_numpy(np.ascontiguousarray(images)))
+    said = network.judge(network.encoder(pixels), text.expand(len(images), -1, -1, -1))
     progress = expected_progress(said.bins)[0].view(len(images), -1).numpy()
     return progress, said.done.sigmoid().mean(1).view(len(images), -1).numpy()
 

@@ -24,7 +24,7 @@ from robo_reward.models.backbones import (
     load_weights,
 )
 from robo_reward.models.compact import CompactModel, encode_text
-from robo_reward.models.compact_network import CompactConfig, CompactNetwork
+from robo_reward.models.compact_network import CompactConfig, CompactNetwork, normalised
 
 from .batches import Batch, BatchConfig, MakeSource, stream
 from .losses import LossConfig, Targets, total_loss
@@ -159,8 +159,8 @@ class Trainer:
             for module in self.network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
-        images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)
-        maps = self.network.encoder(images.float() / 127.5 - 1.0)
+        images = torch.from_numpy(batch.images).to(self.device)
+        maps = self.network.encoder(normalised(images))
         episodes, queries, length = batch.tokens.shape
         tokens = torch.from_numpy(batch.tokens).to(self.device).view(-1, length)
         text = self.network.text(tokens).view(episodes, queries, 4, -1).repeat_interleave(2, 0)

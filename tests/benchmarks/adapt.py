@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from robo_reward.cli.output import write_atomically
 from robo_reward.datasets.episode import Episode
 from robo_reward.datasets.sources import open_episodes
 from robo_reward.envs.experts.record import record_episodes
@@ -152,10 +153,8 @@ def fill(cells: list[Cell], *, results: Path, resume: bool) -> list[dict[str, An
         path = cell.path(results)
         if not (resume and path.is_file()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".part")
             text = json.dumps(play(cell), indent=1).replace("NaN", "null")
-            draft.write_text(text + "\n", encoding="utf-8")
-            draft.replace(path)
+            write_atomically(path, text + "\n")
         row = json.loads(path.read_text(encoding="utf-8"))
         found.append(row)
         for name in ("before", "after"):

@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from robo_reward.cli.output import write_atomically
 from robo_reward.datasets.episode import Episode
 from robo_reward.datasets.log_reader import LogReader
 from robo_reward.evaluate import EvalOptions, evaluate
@@ -128,9 +129,7 @@ def fill(cells: list[Cell], *, results: Path, resume: bool) -> list[dict[str, An
         path = cell.path(results)
         if not (resume and path.is_file()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(_finite(play(cell)), indent=1), encoding="utf-8")
-            draft.replace(path)
+            write_atomically(path, json.dumps(_finite(play(cell)), indent=1))
         found.append(json.loads(path.read_text(encoding="utf-8")))
     return found
 

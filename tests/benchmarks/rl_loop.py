@@ -4,7 +4,7 @@
     python tests/benchmarks/rl_loop.py --presets pick-place --rewards model --seeds 5 6 --resume
 
 Every finished cell is one JSON below tests/benchmarks/results/rl_loop/; ``--resume`` skips those
-that are there. A cell is about six minutes of one core, with features twelve. Rewards:
+that are there. A cell is about seven minutes of one core, with features twelve. Rewards:
 
 * ``sparse``: −1 until done and 0 at done, true done: the lower bracket;
 * ``oracle``: the simulator's stage-wise progress in the same shaper, true done: the upper bracket;
@@ -30,6 +30,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from robo_reward.cli.output import write_atomically
 from robo_reward.client import Source, local
 from robo_reward.envs import VisualReward
 from robo_reward.models import load_model
@@ -137,9 +138,7 @@ def fill(cells: list[Cell], *, results: Path, resume: bool, quiet: bool = False)
         path = cell.path(results)
         if not (resume and path.is_file()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(play(cell, quiet=quiet), indent=1), encoding="utf-8")
-            draft.replace(path)
+            write_atomically(path, json.dumps(play(cell, quiet=quiet), indent=1))
         found.append(json.loads(path.read_text(encoding="utf-8")))
     return found
 

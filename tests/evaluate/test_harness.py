@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from robo_reward.client.source import ModelInfo
+from robo_reward.datasets.clips import spread_places
 from robo_reward.datasets.episode import Episode
 from robo_reward.errors import DatasetError
 from robo_reward.evaluate import METRICS, EvalOptions, EvalResult, evaluate
-from robo_reward.evaluate.scoring import pair_places, strip_places
+from robo_reward.evaluate.scoring import STRIP, pair_places
 from robo_reward.models.base import RewardModel, ScoreArrays
 from robo_reward.models.oracle_pixels import OraclePixels
 from robo_reward.query import Query
@@ -307,8 +308,8 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
 
 
 def test_single_frames_and_places() -> None:
-    assert strip_places(1).tolist() == [0]
-    assert strip_places(3).tolist() == [0, 1, 2]
+    assert spread_places(1, count=STRIP).tolist() == [0]
+    assert spread_places(3, count=STRIP).tolist() == [0, 1, 2]
     assert pair_places(1, count=16)[0].tolist() == []
     starts, ends = pair_places(41, count=16)
     assert (ends - starts == 5).all()
