@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +19,8 @@ from .output import Output
 
 if TYPE_CHECKING:
     from robo_reward.models.compact_network import CompactConfig
+    from robo_reward.training.batches import MakeSource
+    from robo_reward.training.examples import Example
     from robo_reward.training.shards import Shard
     from robo_reward.training.trainer import TrainConfig, Trainer
 
@@ -37,6 +39,7 @@ class TrainReward(Saving):
     examples: ClassVar[tuple[str, ...]] = (
         "robo-reward train-reward --out outputs/compact",
         "robo-reward train-reward --without-family stack --out outputs/no-stack",
+        "robo-reward train-reward --init compact --rate 1e-3 --dataset recordings/",
         "robo-reward train-reward --episodes 400 --steps 300 --out outputs/try",
         "robo-reward eval-reward --model compact outputs/compact/model",
     )
@@ -53,6 +56,13 @@ class TrainReward(Saving):
     """Model to begin from: compact, a folder, a hub id; random weights when empty."""
     rate: float = 2e-3
     """Peak learning rate; about half of it suits a network that is begun from another."""
+    dataset: tuple[Path, ...] = ()
+    """Recorded episodes to learn from as well: recordings, videos, folders of them, as adapt reads
+    them; those of other suites come from record --suite."""
+    dataset_share: float = 0.5
+    """Share of every batch that comes from --dataset, between 0 and 1."""
+    instruction: str = ""
+    """What the episodes of --dataset show, where they do not say so themselves."""
     encoder: str = ""
     """Pretrained vision backbone of transformers, a folder or hub id, e.g.
     facebook/dinov2-small; the network of our own when empty."""
@@ -83,8 +93,14 @@ class TrainReward(Saving):
             raise ConfigError(
                 f"--episodes and --steps must be at least 1, got {self.episodes} and {self.steps}"
             )
+        if not 0 < self.dataset_share < 1:
+            raise ConfigError(
+                f"--dataset-share must be above 0 and below 1, got {self.dataset_share:g}; "
+                "adapt trains on recorded episodes alone"
+            )
         torch = require("torch", extra="train")
         from robo_reward.training.batches import BatchConfig, check_names
+        from robo_reward.training.examples import data_hash
         from robo_reward.training.trainer import TrainConfig
 
         batch = BatchConfig(
@@ -97,6 +113,7 @@ class TrainReward(Saving):
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        recorded = self._recorded()
         with self.open_output() as out:
             paths = self._record("train", self.episodes, seed=self.data_seed)
             held_out = self._record("seen", HELD_OUT_EPISODES, seed=0)
@@ -105,10 +122,23 @@ class TrainReward(Saving):
                 seed=self.seed,
                 init=self.init,
                 rate=self.rate,
+                recorded=data_hash(recorded) if recorded else "",
                 network=self._network(),
                 batch=batch,
             )
-            return self._train(out, paths, held_out, config, device)
+            return self._train(out, paths, held_out, recorded, config, device)
+
+    def _recorded(self) -> list[Example]:
+        from robo_reward.datasets.sources import open_episodes
+        from robo_reward.training.examples import prepare
+
+        return [
+            example
+            for path in self.dataset
+            for example in prepare(
+                open_episodes(path, instruction=self.instruction), size=self.image_size
+            )
+        ]
 
     def _network(self) -> CompactConfig:
         from robo_reward.models.backbones import text_backbone, vision_backbone
@@ -142,10 +172,10 @@ class TrainReward(Saving):
         out: Output,
         paths: list[Path],
         held_out: list[Path],
+        recorded: list[Example],
         config: TrainConfig,
         device: str,
     ) -> Result:
-        from robo_reward.training.batches import shard_source
         from robo_reward.training.check import check
         from robo_reward.training.density import fit_folder
         from robo_reward.training.shards import read_shard
@@ -155,7 +185,7 @@ class TrainReward(Saving):
         checked = [read_shard(path) for path in held_out]
         began = time.perf_counter()
         on_held_out = partial(check, shards=checked, without_families=self.without_family)
-        source = shard_source(shards, config=config.batch, seed=config.seed)
+        source = self._source(shards, recorded, config)
         trainer = Trainer(source, check=on_held_out, config=config, folder=out.path, device=device)
         with self.console().bar("train-reward", total=config.steps, unit="step") as bar:
             bar.update_to(trainer.step)
@@ -166,10 +196,31 @@ class TrainReward(Saving):
         save(network, trainer.tokenizer, model)
         fit_folder(model, paths)
         minutes = (time.perf_counter() - began) / 60
-        card = self._card(model, trainer, paths, shards, figures, minutes, device)
+        card = self._card(model, trainer, paths, shards, recorded, figures, minutes, device)
         out.write_json("metrics.json", figures)
         return {**figures, "steps": config.steps, "minutes": minutes, "card": str(card),
                 "path": str(model)}  # fmt: skip
+
+    def _source(
+        self, shards: list[Shard], recorded: list[Example], config: TrainConfig
+    ) -> MakeSource:
+        from robo_reward.training.batches import shard_source
+        from robo_reward.training.episode_batches import mixed_source
+        from robo_reward.training.negatives import NegativeConfig
+
+        if not recorded:
+            return shard_source(shards, config=config.batch, seed=config.seed)
+        clips = max(1, round(self.dataset_share * config.batch.episodes))
+        rollouts = replace(config.batch, episodes=max(1, config.batch.episodes - clips))
+        left_out = {"counterfactual", "mismatched"} & set(self.without)
+        return mixed_source(
+            recorded,
+            shards,
+            clips=replace(config.batch, episodes=clips),
+            rollouts=rollouts,
+            negatives=NegativeConfig().without(left_out),
+            seed=config.seed,
+        )
 
     def _card(
         self,
@@ -177,6 +228,7 @@ class TrainReward(Saving):
         trainer: Trainer,
         paths: list[Path],
         shards: list[Shard],
+        recorded: list[Example],
         figures: Mapping[str, float],
         minutes: float,
         device: str,
@@ -191,6 +243,7 @@ class TrainReward(Saving):
             shards=paths,
             frames=sum(len(shard.facts) for shard in shards),
             episodes=sum(len(shard.entries) for shard in shards),
+            recorded=recorded,
             command="robo-reward " + shlex.join(sys.argv[1:]),
             minutes=minutes,
             device=device,

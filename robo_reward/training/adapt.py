@@ -24,9 +24,9 @@ from robo_reward.models.base import RewardModel
 from robo_reward.models.compact import CompactModel
 from robo_reward.models.compact_network import CompactNetwork
 
-from .batches import BatchConfig, BatchSource, Encode, MakeSource, shard_source
+from .batches import BatchConfig
 from .density import draw_frames, fit_density, vary
-from .episode_batches import EpisodeBatches, Mixed
+from .episode_batches import mixed_source
 from .examples import Example, data_hash, prepare
 from .hold_out import HeldOutCheck, Judged, Split, better, hold_out
 from .negatives import NegativeConfig
@@ -164,7 +164,14 @@ def adapt(
     check = HeldOutCheck(split.held_out, seed=options.seed)
     network = compact.network.cpu()
     before, said = check(network, compact.tokenizer), check.judge(network, compact.tokenizer)
-    source = _source(split.train, options, rehearsal)
+    source = mixed_source(
+        split.train,
+        rehearsal,
+        clips=BatchConfig(episodes=options.clips),
+        rollouts=BatchConfig(episodes=options.rehearsed),
+        negatives=options.negatives,
+        seed=options.seed,
+    )
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
@@ -207,25 +214,6 @@ def adaptable(model: RewardModel) -> CompactModel:
     if not isinstance(model, CompactModel):
         raise ConfigError(f"adapt knows compact models only, and {model.model_id} is none")
     return model
-
-
-def _source(
-    examples: Sequence[Example], options: AdaptOptions, rehearsal: Sequence[Shard]
-) -> MakeSource:
-    def make(encode: Encode) -> BatchSource:
-        new = EpisodeBatches(
-            examples,
-            encode,
-            config=BatchConfig(episodes=options.clips),
-            negatives=options.negatives,
-            seed=options.seed,
-        )
-        if not rehearsal or not options.rehearsed:
-            return new
-        old = BatchConfig(episodes=options.rehearsed)
-        return Mixed([new, shard_source(rehearsal, config=old, seed=options.seed)(encode)])
-
-    return make
 
 
 def _config(base: Path, options: AdaptOptions) -> TrainConfig:

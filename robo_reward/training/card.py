@@ -10,6 +10,7 @@ from pathlib import Path
 
 from robo_reward.models.compact_network import CompactNetwork
 
+from .examples import Example
 from .trainer import TrainConfig
 
 _TEMPLATE = """\
@@ -29,7 +30,7 @@ and uncertainty from one encoding per frame and a sentence.
 | input | one RGB image, {size} × {size} px, and an instruction in English |
 | data | {episodes} rollouts of the table-top suite, {frames:,} frames, made by the command below |
 | data hash | `{data}` |
-| git revision | `{revision}` |
+{recorded}| git revision | `{revision}` |
 | command | `{command}` |
 | begun from | {begun_from} |
 | optimiser steps | {steps} |
@@ -65,6 +66,7 @@ def write_card(
     shards: Sequence[Path],
     frames: int,
     episodes: int,
+    recorded: Sequence[Example] = (),
     command: str,
     minutes: float,
     device: str,
@@ -80,6 +82,7 @@ def write_card(
         episodes=episodes,
         frames=frames,
         data=data_hash(shards),
+        recorded=_recorded(recorded, config),
         revision=git_revision(),
         command=command,
         begun_from=begun_from,
@@ -92,6 +95,14 @@ def write_card(
     path = folder / "README.md"
     path.write_text(text)
     return path
+
+
+def _recorded(examples: Sequence[Example], config: TrainConfig) -> str:
+    if not examples:
+        return ""
+    episodes = len({one.episode for one in examples})
+    frames = sum(len(one.images) for one in examples)
+    return f"| recorded episodes | {episodes}, {frames:,} frames, hash `{config.recorded}` |\n"
 
 
 def data_hash(shards: Sequence[Path]) -> str:

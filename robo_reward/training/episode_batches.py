@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .augment import augment
-from .batches import LATE_FRAMES, Batch, BatchConfig, BatchSource, Encode, padded
+from .batches import (
+    LATE_FRAMES,
+    Batch,
+    BatchConfig,
+    BatchSource,
+    Encode,
+    MakeSource,
+    padded,
+    shard_source,
+)
 from .examples import Example
 from .negatives import (
     IN_TIME,
@@ -24,6 +33,7 @@ from .negatives import (
     mismatched,
 )
 from .sentences import NearMiss, foreign, near_misses, sentence_bank
+from .shards import Shard
 from .wording import vary
 
 
@@ -202,6 +212,35 @@ class Mixed:
                 for name in Batch.__slots__
             )
         )
+
+
+def mixed_source(
+    examples: Sequence[Example],
+    shards: Sequence[Shard],
+    *,
+    clips: BatchConfig,
+    rollouts: BatchConfig,
+    negatives: NegativeConfig,
+    seed: int,
+) -> MakeSource:
+    """Return what makes batches of recorded episodes, and of rollouts where there are any.
+
+    Args:
+        examples: Recorded episodes.
+        shards: Rollouts of the table-top suite; may be empty.
+        clips: How the recorded ones are drawn; ``episodes`` counts clips.
+        rollouts: How the rollouts are drawn; with no episodes they are left out.
+        negatives: What is drawn of the recorded ones.
+        seed: Decides everything.
+    """
+
+    def make(encode: Encode) -> BatchSource:
+        recorded = EpisodeBatches(examples, encode, config=clips, negatives=negatives, seed=seed)
+        if not shards or not rollouts.episodes:
+            return recorded
+        return Mixed([recorded, shard_source(shards, config=rollouts, seed=seed)(encode)])
+
+    return make
 
 
 def ranked_pairs(examples: Sequence[Example]) -> list[tuple[int, int]]:

@@ -54,6 +54,7 @@ class TrainConfig:
         clip: Largest norm of the gradient.
         checkpoint_every: Steps between checkpoints.
         report_every: Steps between reports.
+        recorded: Hash of the recorded episodes that are learned from besides the rollouts.
         network: Sizes of the network.
         batch: How batches are drawn.
         loss: Weights of the losses.
@@ -72,6 +73,7 @@ class TrainConfig:
     clip: float = 1.0
     checkpoint_every: int = 250
     report_every: int = 50
+    recorded: str = ""
     network: CompactConfig = field(default_factory=CompactConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -292,7 +294,7 @@ def _digest(config: TrainConfig) -> str:
     """What a checkpoint must agree in; settings that came later count only where they are set."""
     values = asdict(config)
     later = [
-        (values, TrainConfig(), ("backbone_rate", "text_rate", "statistics")),
+        (values, TrainConfig(), ("backbone_rate", "text_rate", "statistics", "recorded")),
         (values["network"], CompactConfig(), ("vision", "text")),
         (values["batch"], BatchConfig(), ("without", "without_families", "emphasised")),
         (values["loss"], LossConfig(), ("nearness",)),

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import simplejpeg
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -55,3 +57,26 @@ def test_the_named_encoder_is_trained_and_saved(
     assert model.network.config.image_size == SIZE
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert f"| begun from | {tmp_path / 'tiny'} |" in card
+
+
+@pytest.mark.timeout(300)
+def test_recorded_episodes_are_mixed_in(
+    command: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number in range(6):
+        pixels = np.full((40, 40, 3), 40 * number, np.uint8)
+        (film / f"{number}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels))
+    flags = (
+        "train-reward", "--data", str(data), "--episodes", "8", "--data-seed", "7", "--steps", "1",
+        "--image-size", str(SIZE), "--dataset", str(film), "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    refused = command(*flags)
+    assert refused.code == 2
+    assert "instruction" in refused.err
+    ran = command(*flags, "--instruction", "fade to white", "--dataset-share", "0.25", "--json")
+    assert ran.code == 0, ran.err
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "| recorded episodes | 1, 6 frames, hash `" in card
+    assert command(*flags, "--dataset-share", "1").code == 2
