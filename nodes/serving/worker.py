@@ -60,7 +60,8 @@ class Worker:
         cost: Learns what they take.
         deliver: Takes the outcomes; must not block.
         on_loaded: Called once, when ``info`` or ``error`` is set.
-        max_batch: Most rows of a batch; the warm-up may find that fewer are better.
+        max_batch: Most rows of a batch; the warm-up may begin with fewer, and batches that turn
+            out quick allow more again.
         warm_up: Whether to run batches of growing size before the first request.
     """
 
@@ -76,6 +77,7 @@ class Worker:
         warm_up: bool = True,
     ) -> None:
         self.max_batch = max_batch
+        self._most = max_batch
         self.busy_since_s = 0.0
         self.last_batch_s = 0.0
         self.counts: Counter[str] = Counter()
@@ -165,6 +167,7 @@ class Worker:
         self.counts["rows"] += len(batch)
         if error is None:
             self._cost.add(len(batch), end - start)
+            self._widen(len(batch), end - start)
         else:
             self.counts["failed_batches"] += 1
             self._shrink(error, len(batch))
@@ -181,10 +184,15 @@ class Worker:
             ]
         )
 
+    def _widen(self, rows: int, seconds: float) -> None:
+        """Allow more rows where a full batch was quick: the warm-up may have met a busy machine."""
+        if rows == self.max_batch < self._most and seconds < LONGEST_BATCH_S / 2:
+            self.max_batch = min(2 * rows, self._most)
+
     def _shrink(self, error: BaseException, rows: int) -> None:
         # torch.OutOfMemoryError by name: this module must not import torch.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            self.max_batch = max(1, min(self.max_batch, rows) // 2)
+            self.max_batch = self._most = max(1, min(self.max_batch, rows) // 2)
             logger.warning("out of memory with %d rows; at most %d from now", rows, self.max_batch)
 
     def _late(self, job: Job) -> Outcome:

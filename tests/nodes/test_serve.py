@@ -278,6 +278,26 @@ def test_a_window_of_many_is_batched() -> None:
     assert max(model.batches) > 8
 
 
+def test_a_slow_warm_up_does_not_keep_batches_small_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from robo_reward.nodes.serving import worker
+
+    monkeypatch.setattr(worker, "LONGEST_BATCH_S", 0.0)  # every batch of the warm-up is too slow
+    with (
+        RewardNode(OraclePixels(), address=FREE, max_batch=8) as node,
+        connect(node.address) as source,
+    ):
+        source.info()
+        assert node.stats()["max_batch"] == 1
+        ask(source, *(query(step) for step in range(4)))
+        assert node.stats()["max_batch"] == 1  # they are too slow still
+        monkeypatch.setattr(worker, "LONGEST_BATCH_S", 60.0)
+        for start in range(10, 60, 10):
+            ask(source, *(query(step) for step in range(start, start + 10)))
+        assert node.stats()["max_batch"] == 8
+
+
 def test_eight_clients_at_once_and_no_score_goes_astray() -> None:
     failures: list[BaseException] = []
 
