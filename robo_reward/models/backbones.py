@@ -7,6 +7,7 @@ saved model is loaded without the hub. What comes behind it (pointers, heads) do
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from dataclasses import dataclass
@@ -67,11 +68,29 @@ def text_backbone(name: str, *, frozen: bool = False) -> Backbone:
     return Backbone(name=name, architecture=part, frozen=frozen)
 
 
-def load_weights(module: PretrainedVision | PretrainedText) -> None:
+def load_weights(module: VisionMap | PretrainedText) -> None:
     """Fill a built backbone with the weights of the checkpoint that it is named after."""
     kind = type(module.backbone)
     loaded = kind.from_pretrained(module.of.name, config=module.backbone.config)
     module.backbone.load_state_dict(loaded.state_dict())
+
+
+def usable_device(name: str) -> str:
+    """Return the device that ``"auto"`` stands for here, any other name as it is."""
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def digest(module: nn.Module, settings: bytes = b"") -> str:
+    """Name weights, and settings that go with them, by what they are: 12 hex digits."""
+    said = hashlib.blake2b(settings, digest_size=6)
+    for name, value in sorted(module.state_dict().items()):
+        said.update(name.encode())
+        said.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return said.hexdigest()
 
 
 class _Pretrained(nn.Module):
@@ -102,7 +121,49 @@ class _Pretrained(nn.Module):
         return seen
 
 
-class PretrainedVision(_Pretrained):
+class VisionMap(_Pretrained):
+    """Picture to map, with a backbone alone.
+
+    Args:
+        of: The backbone; built with random weights, see ``load_weights``.
+        image_size: Side of the input, pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, of: Backbone, *, image_size: int) -> None:
+        super().__init__(of)
+        shape = of.architecture
+        patch = shape.get("patch_size")
+        # Backbones without patches halve their input five times, odd sides rounded up.
+        self.side = image_size // int(patch) if patch else -(-image_size // 32)
+        if self.side < 2:
+            raise ConfigError(f"{of.name} sees {image_size} px as one cell; take a larger picture")
+        self.width = _width(shape)
+        self.register_buffer("mean", torch.tensor(of.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(of.std).view(1, 3, 1, 1), persistent=False)
+        self._options = _accepted(self.backbone, interpolate_pos_encoding=True)
+
+    def cells(self, images: Tensor) -> Tensor:
+        """``(n, 3, S, S)`` in [-1, 1] → ``(n, s², width)``, row by row."""
+        pixels = ((images + 1) / 2 - self.mean) / self.std
+        seen = self._read(pixel_values=pixels, **self._options)
+        if seen.ndim == 4:
+            seen = seen.flatten(2).transpose(1, 2)
+        # Class and register tokens stand before those of the patches.
+        return seen[:, seen.shape[1] - self.side**2 :]
+
+    def joined(self, cells: Tensor) -> Tensor:
+        """``(n, s², width)`` → ``(n, width, s, s)``."""
+        return cells.transpose(1, 2).unflatten(2, (self.side, self.side))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(n, 3, S, S)`` in [-1, 1] → ``(n, width, s, s)``."""
+        return self.joined(self.cells(images))
+
+
+class PretrainedVision(VisionMap):
     """Picture to map, with a backbone and one linear layer.
 
     Args:
@@ -111,32 +172,13 @@ class PretrainedVision(_Pretrained):
         map_width: Channels of the map.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, of: Backbone, *, image_size: int, map_width: int) -> None:
-        super().__init__(of)
-        shape = of.architecture
-        patch = shape.get("patch_size")
-        # Backbones without patches halve their input five times, odd sides rounded up.
-        self.side = image_size // int(patch) if patch else -(-image_size // 32)
-        if self.side < 2:
-            raise ConfigError(f"{of.name} sees {image_size} px as one cell; take a larger picture")
-        self.project = nn.Linear(_width(shape), map_width)
-        self.register_buffer("mean", torch.tensor(of.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(of.std).view(1, 3, 1, 1), persistent=False)
-        self._options = _accepted(self.backbone, interpolate_pos_encoding=True)
+        super().__init__(of, image_size=image_size)
+        self.project = nn.Linear(self.width, map_width)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, 3, S, S)`` in [-1, 1] → ``(n, map_width, s, s)``."""
-        pixels = ((images + 1) / 2 - self.mean) / self.std
-        seen = self._read(pixel_values=pixels, **self._options)
-        if seen.ndim == 4:
-            seen = seen.flatten(2).transpose(1, 2)
-        # Class and register tokens stand before those of the patches.
-        cells = self.project(seen[:, seen.shape[1] - self.side**2 :])
-        joined: Tensor = cells.transpose(1, 2).unflatten(2, (self.side, self.side))
-        return functional.relu(joined)
+        return functional.relu(self.joined(self.project(self.cells(images))))
 
 
 class PretrainedText(_Pretrained):

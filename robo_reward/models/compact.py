@@ -62,6 +62,7 @@ class CompactModel(RewardModel):
         tokenizers = require("tokenizers", extra="train")
         require("huggingface_hub", extra="train")
         from robo_reward.models import density
+        from robo_reward.models.backbones import usable_device
         from robo_reward.models.compact_network import CompactNetwork
 
         weights = folder / "model.safetensors"
@@ -71,7 +72,7 @@ class CompactModel(RewardModel):
             )
         self._torch = torch
         self.folder = folder
-        self.device = _device(torch, device)
+        self.device = usable_device(device)
         network = CompactNetwork.from_pretrained(str(folder))
         self.network = network.float().eval().to(self.device)
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -257,10 +258,3 @@ def fit_square(image: Image, size: int) -> Image:
         if side > size else pil.Resampling.BILINEAR))  # fmt: skip
     return resized
 
-
-def _device(torch: object, name: str) -> str:
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():  # type: ignore[attr-defined]
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from robo_reward.models.calibration import Calibration
 GROUP = "robo_reward.models"
 
 BUILT_IN: dict[str, str] = {
+    "clip": "robo_reward.models.clip:ClipReward",
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
     "constant": "robo_reward.models.baselines:Constant",
     "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
