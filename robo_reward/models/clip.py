@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError, ModelNotFound, require
 from robo_reward.frames import Image
-from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
+from robo_reward.models.base import Capabilities, Feature, Instants, RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.task import Task
 
@@ -110,6 +110,7 @@ class ClipReward(RewardModel):
         queries: Sequence[Query],
         newest: Sequence[tuple[Feature, ...]],
         reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[Instants],
     ) -> ScoreArrays:
         progress = np.empty(len(queries), np.float32)
         before = np.empty(len(queries), np.float32)

@@ -135,18 +135,14 @@ class CompactModel(RewardModel):
         torch = self._torch
         with torch.inference_mode():
             maps = torch.stack([seen.map for seen in self.encode(frames)]).float()
-            where = self.network.where(maps, self._text(task.instruction)).flatten(1)
+            where = self.network.where(maps, self.said(task.instruction)).flatten(1)
         features: NDArray[np.float32] = where.cpu().numpy()
         return features
 
-    def _pixels(self, images: Sequence[Image]) -> object:
-        torch = self._torch
-        from robo_reward.models.compact_network import normalised
+    def _pixels(self, images: Sequence[Image]) -> Any:
+        from robo_reward.models.compact_network import prepared
 
-        size = self.network.config.image_size
-        batch = np.stack([fit_square(image, size) for image in images])
-        pixels = torch.from_numpy(batch).to(self.device)
-        return normalised(pixels).contiguous(memory_format=torch.channels_last)
+        return prepared(images, self.network.config.image_size, device=self.device)
 
     def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
         features: list[Feature] = []
@@ -163,7 +159,8 @@ class CompactModel(RewardModel):
         known: list[float] = self.density.strangeness(maps).tolist()
         return known
 
-    def _text(self, text: str) -> Any:
+    def said(self, text: str) -> Any:
+        """Return what the network makes of a sentence, ``(4, text_width)``; kept for the next."""
         known = self._texts.get(text)
         if known is None:
             if len(self._texts) >= TEXT_CACHE:
@@ -208,7 +205,7 @@ class CompactModel(RewardModel):
                 # A delta against a frame that nobody could read is worth as little.
                 strange.append(max(view.strangeness, old.strangeness))
         with torch.inference_mode():
-            text = torch.stack([self._text(one) for one in texts])[:, None]
+            text = torch.stack([self.said(one) for one in texts])[:, None]
             judged = self.network.judge(torch.stack(maps).float(), text)
             progress, spread = expected_progress(judged.bins)
             done = judged.done.sigmoid().mean(1)

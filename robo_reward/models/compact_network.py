@@ -9,16 +9,20 @@ antisymmetric by construction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robo_reward.errors import ConfigError
+from robo_reward.frames import Image
 from robo_reward.models.backbones import Backbone, PretrainedText, PretrainedVision
+from robo_reward.models.compact import fit_square
 
 POINTERS = ("target", "place", "gripper")
 
@@ -290,6 +294,13 @@ def _tuples(held: dict[str, Any]) -> dict[str, Any]:
 def normalised(images: Tensor) -> Tensor:
     """Turn ``(n, S, S, 3) uint8`` into what the encoder takes, ``(n, 3, S, S)`` in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def prepared(images: Sequence[Image], size: int, *, device: str) -> Tensor:
+    """Turn pictures of any size into a batch for an encoder, cut to squares: ``normalised``."""
+    batch = np.stack([fit_square(image, size) for image in images])
+    pixels = normalised(torch.from_numpy(batch).to(device))
+    return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def bin_centres(bins: int) -> Tensor:

@@ -8,13 +8,14 @@ Apache-2.0.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError
-from robo_reward.frames import Image
+from robo_reward.frames import Frame, Image
 from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.task import Task
@@ -30,7 +31,52 @@ SCALES = {"pixels": 0.5, "random": 0.3}
 Vector = NDArray[np.float32]
 
 
-class GoalDistance(RewardModel):
+class GoalReward(RewardModel):
+    """Progress by distance to the goal image: 1 there, 0 at a scale, linear between.
+
+    A subclass gives ``_encode`` and ``_distances``; it may take the scale from the task. The goal
+    is ``Task.goal``, or, for a model that reads one, the last frame of the demonstration.
+    """
+
+    scale: float
+
+    @abstractmethod
+    def _distances(self, views: Sequence[Feature], goals: Sequence[Feature]) -> Vector:
+        """Return how far n frames are from their goals, ``(n,)``, 0 at the goal."""
+
+    def _curve(
+        self,
+        queries: Sequence[Query],
+        views: Sequence[tuple[Feature, ...]],
+        starts: Sequence[Feature | None],
+    ) -> Vector:
+        """Return the progress of n frames, one per query, ``(n,)``."""
+        goals = self.encode([self._goal(query.task) for query in queries])
+        far = self._distances([view[0] for view in views], goals)
+        scales = self._scales(queries, goals, starts)
+        # Who begins at the goal is there as long as nothing moves.
+        share = np.where(far == 0.0, 0.0, far / np.maximum(scales, 1e-12))
+        progress: Vector = np.clip(1.0 - share, 0.0, 1.0).astype(np.float32)
+        return progress
+
+    def _scales(
+        self,
+        queries: Sequence[Query],
+        goals: Sequence[Feature],
+        starts: Sequence[Feature | None],
+    ) -> Vector:
+        """Return the distance at which progress is 0 for each query, ``(n,)``."""
+        return np.full(len(queries), self.scale, np.float32)
+
+    def _goal(self, task: Task) -> Frame:
+        if task.goal is not None:
+            return task.goal
+        if not (task.demo and self.capabilities.demo):
+            raise ConfigError(f"{self.name} needs a goal image with the task")
+        return task.demo[-1]
+
+
+class GoalDistance(GoalReward):
     """Progress by distance to the goal image in some feature space.
 
     Args:
@@ -79,13 +125,10 @@ class GoalDistance(RewardModel):
         reference: Sequence[tuple[Feature, ...]],
         history: Sequence[tuple[tuple[Feature, ...], ...]],
     ) -> ScoreArrays:
-        goals = [query.task.goal for query in queries]
-        if None in goals:
-            raise ConfigError(f"{self.name} needs a goal image with the task")
-        at = self.encode([goal for goal in goals if goal is not None])
+        starts = [None] * len(queries)
+        progress = self._curve(queries, newest, starts)
         before = [old or new for old, new in zip(reference, newest, strict=True)]
-        progress = self._progress(newest, at)
-        delta = progress - self._progress(before, at)
+        delta = progress - self._curve(queries, before, starts)
         return ScoreArrays(
             progress=progress,
             progress_delta=delta,
@@ -94,10 +137,9 @@ class GoalDistance(RewardModel):
             uncertainty=np.zeros(len(queries), np.float32),
         )
 
-    def _progress(self, views: Sequence[tuple[Feature, ...]], goals: Sequence[Feature]) -> Vector:
-        far = [np.sqrt(np.mean((view[0] - g) ** 2)) for view, g in zip(views, goals, strict=True)]
-        progress: Vector = np.clip(1.0 - np.array(far, np.float32) / self.scale, 0.0, 1.0)
-        return progress
+    def _distances(self, views: Sequence[Feature], goals: Sequence[Feature]) -> Vector:
+        far = [np.sqrt(np.mean((view - goal) ** 2)) for view, goal in zip(views, goals, strict=True)]
+        return np.array(far, np.float32)
 
 
 def _cells(image: Image) -> Vector:

@@ -19,6 +19,7 @@ BUILT_IN: dict[str, str] = {
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
     "constant": "robo_reward.models.baselines:Constant",
     "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
+    "goal-embedding": "robo_reward.models.goal_embedding:GoalEmbedding",
     "language-blind": "robo_reward.models.baselines:LanguageBlind",
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
     "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
