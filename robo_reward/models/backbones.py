@@ -156,7 +156,8 @@ class VisionMap(_Pretrained):
 
     def joined(self, cells: Tensor) -> Tensor:
         """``(n, s², width)`` → ``(n, width, s, s)``."""
-        return cells.transpose(1, 2).unflatten(2, (self.side, self.side))
+        across = cells.transpose(1, 2)
+        return across.reshape(*across.shape[:2], self.side, self.side)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, 3, S, S)`` in [-1, 1] → ``(n, width, s, s)``."""

@@ -254,4 +254,3 @@ def fit_square(image: Image, size: int) -> Image:
     resized: Image = np.asarray(pil.fromarray(square).resize((size, size), pil.Resampling.BOX
         if side > size else pil.Resampling.BILINEAR))  # fmt: skip
     return resized
-

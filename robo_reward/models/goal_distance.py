@@ -138,7 +138,9 @@ class GoalDistance(GoalReward):
         )
 
     def _distances(self, views: Sequence[Feature], goals: Sequence[Feature]) -> Vector:
-        far = [np.sqrt(np.mean((view - goal) ** 2)) for view, goal in zip(views, goals, strict=True)]
+        far = [
+            np.sqrt(np.mean((view - goal) ** 2)) for view, goal in zip(views, goals, strict=True)
+        ]
         return np.array(far, np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from robo_reward.models import load_model  # noqa: E402
 from robo_reward.models.clip import ClipReward, projected_reward  # noqa: E402
 from robo_reward.query import Query  # noqa: E402
 from robo_reward.task import Task  # noqa: E402
-
 from tests.models.tiny_towers import TOWERS  # noqa: E402
 
 TASK = Task(instruction="put the red cube on the blue pad")
@@ -93,11 +93,16 @@ def test_a_frame_and_a_sentence_are_read_once(
     model = ClipReward(str(towers["clip"]), device="cpu")
     read: list[str] = []
     embed = model._embed
-    monkeypatch.setattr(model, "_embed", lambda text: read.append(text) or embed(text))
+
+    def spied(text: str) -> Any:
+        read.append(text)
+        return embed(text)
+
+    monkeypatch.setattr(model, "_embed", spied)
     pictures = frames(5)
     queries = [
         Query(task=TASK, newest=(new,), reference=(old,))
-        for old, new in zip(pictures, pictures[1:], strict=False)
+        for old, new in itertools.pairwise(pictures)
     ]
     together = model.score(queries)
     assert model.encoded_frames == 5
@@ -145,7 +150,7 @@ def test_a_long_sentence_is_cut_and_said_so(
 def test_what_makes_no_sense_is_refused(towers: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must hold \{instruction\}.*baseline.*alpha.*low"):
         ClipReward(str(towers["clip"]), prompt="x", baseline=" ", alpha=2.0, low=1.0, high=0.0)
-    with pytest.raises(ModelNotFound, match="no checkpoint .*nothing"):
+    with pytest.raises(ModelNotFound, match=r"no checkpoint .*nothing"):
         ClipReward(str(tmp_path / "nothing"))
     small = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     transformers.AutoModel.from_config(small).save_pretrained(tmp_path / "dino")

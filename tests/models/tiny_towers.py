@@ -37,7 +37,7 @@ def tiny_tokenizer() -> Any:
     made.post_processor = processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 3)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made, unk_token="<unk>", pad_token="<pad>", bos_token="<bos>",
         eos_token="<eos>",
     )  # fmt: skip
@@ -60,7 +60,9 @@ def tiny_clip(folder: Path) -> Path:
     CLIPModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side).save_pretrained(
+        folder
+    )
     return folder
 
 
