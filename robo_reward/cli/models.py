@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -13,6 +13,13 @@ from robo_reward.errors import ModelNotFound, RoboRewardError, did_you_mean
 from .common import Common, Result
 from .console import table
 
+if TYPE_CHECKING:
+    from robo_reward.models import Capabilities
+
+COLUMNS = (
+    *("name", "model", "signals", "inputs", "parameters", "memory_mb", "load_s", "ms_per_frame"),
+    *("licence", "weights", "error"),
+)
 MEASURED_FRAMES = 64
 MEASURED_SIZE = 96
 
@@ -24,25 +31,32 @@ class Models(Common):
     examples: ClassVar[tuple[str, ...]] = (
         "robo-reward models",
         "robo-reward models compact --measure",
+        "robo-reward models topreward=Qwen/Qwen3-VL-4B-Instruct --measure",
         "robo-reward models --json",
     )
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Only this model (a name, a folder or a hub id)."""
+    """Only this model (a name, NAME=CHECKPOINT, a folder or a hub id)."""
     measure: bool = False
-    """Time each model on this machine: milliseconds per new frame, batches of 1."""
+    """Time each model on this machine: seconds to load, milliseconds per new frame, one by one."""
     device: str = "auto"
     """Where to load: auto, cpu, cuda or mps."""
 
     def run(self) -> Result:
-        """Load each model and ask what it can do; one that does not load says why."""
+        """Ask each model what it can do; one that does not load says why.
+
+        A model of the list that has a card is not loaded unless it is to be measured: its weights
+        may be gigabytes that are not here.
+        """
         from robo_reward.models import known_models
+        from robo_reward.models.registry import read_name
 
         known = known_models()
         if self.name is None:
             return [self._row(name) for name in sorted(known)]
-        if self.name not in known and "/" not in self.name:
-            raise ModelNotFound(f"no reward model {self.name!r}; {did_you_mean(self.name, known)}")
+        name, _ = read_name(self.name)
+        if name not in known and "/" not in name:
+            raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, known)}")
         row = self._row(self.name)
         if row["error"]:
             raise RoboRewardError(f"{self.name} does not load: {row['error']}")
@@ -56,32 +70,44 @@ class Models(Common):
         return "\n".join([table(shown), *errors])
 
     def _row(self, name: str) -> dict[str, Any]:
-        from robo_reward.models import load_model
-
-        row: dict[str, Any] = dict.fromkeys(
-            ("name", "model", "signals", "parameters", "memory_mb", "licence", "weights", "error")
-        )
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
         row["name"] = name
-        if self.measure:
-            row["ms_per_frame"] = None
         try:
-            model = load_model(name, device=self.device)
-        except Exception as error:
             # One broken model, perhaps a third party's, must not hide the others.
-            return {**row, "error": f"{type(error).__name__}: {error}"}
-        able = model.capabilities
-        row.update(
-            model=model.model_id,
-            signals=list(able.signals),
-            parameters=able.parameters,
-            memory_mb=able.memory_mb,
-            licence=able.licence,
-            weights=_where(model),
-        )
+            row.update(self._told(name))
+        except Exception as error:
+            row["error"] = f"{type(error).__name__}: {error}"
+        return row
+
+    def _told(self, name: str) -> dict[str, Any]:
+        from robo_reward.models import load_model
+        from robo_reward.models.registry import card
+
+        told = None if self.measure else card(name)
+        if told is not None:
+            return {**_able(told.capabilities), "weights": told.weights}
+        start = time.perf_counter()
+        model = load_model(name, device=self.device)
+        row = {**_able(model.capabilities), "model": model.model_id, "weights": _where(model)}
         if self.measure:
+            row["load_s"] = time.perf_counter() - start
             row["ms_per_frame"] = _measure(model)
         model.close()
         return row
+
+
+def _able(able: Capabilities) -> dict[str, Any]:
+    """Return columns; ``None`` for what nobody measured."""
+    inputs = [f"{able.max_views} view" + "s" * (able.max_views > 1)]
+    inputs += [f"{able.history} earlier frames"] * (able.history > 0)
+    inputs += ["goal image"] * able.goal_image + ["demo"] * able.demo
+    return {
+        "signals": list(able.signals),
+        "inputs": inputs,
+        "parameters": able.parameters or None,
+        "memory_mb": able.memory_mb or None,
+        "licence": able.licence,
+    }
 
 
 def _where(model: Any) -> str:

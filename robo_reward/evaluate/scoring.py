@@ -188,7 +188,7 @@ class Asker:
         for name in SIGNALS:
             rows = [getattr(part, name) for part in parts] or [np.empty(0, np.float32)]
             columns[name] = np.clip(np.concatenate(rows), *RANGES[name])
-        return ScoreArrays(**columns)
+        return ScoreArrays(**columns, failures={})
 
     def ask_all(self, passes: Mapping[str, Sequence[Query]]) -> dict[str, ScoreArrays]:
         """Return the rows of each pass; batches run on across the passes, in their order."""
@@ -205,6 +205,8 @@ class Asker:
             found = self.model.score(queries)
             if abstained := int(found.abstained.sum()):
                 self.missing[Status.ABSTAINED.value] += abstained
+            if found.failures:
+                self.missing[Status.MODEL_ERROR.value] += len(found.failures)
             return found
         pending = self.model.submit(queries, deadline_s=self.options.timeout_s)
         scores = pending.result(timeout_s=self.options.timeout_s)
@@ -350,4 +352,4 @@ def _arrays(scores: Sequence[Score]) -> ScoreArrays:
         name: np.array([getattr(score.signals, name) for score in scores], np.float32)
         for name in SIGNALS
     }
-    return ScoreArrays(**columns)
+    return ScoreArrays(**columns, failures={})

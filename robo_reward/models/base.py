@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,14 +59,38 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known of a model before its weights are there: the class attribute ``card``.
+
+    Attributes:
+        capabilities: What its published form can do; ``memory_mb`` stays 0 where never measured.
+        weights: Folder or hub id that is loaded where none is given.
+    """
+
+    capabilities: Capabilities
+    weights: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreArrays:
-    """The five signals of n queries, each ``(n,) float32``; NaN where a model gives none."""
+    """The five signals of n queries, each ``(n,) float32``; NaN where a model gives none.
+
+    Attributes:
+        progress: See ``Signals``, as the other four.
+        progress_delta: See ``Signals``.
+        done: See ``Signals``.
+        contrastive: See ``Signals``.
+        uncertainty: See ``Signals``.
+        failures: Row → why the model has no answer to this one query, in words that may leave the
+            process; its signals are NaN and its status is ``model_error``.
+    """
 
     progress: Array
     progress_delta: Array
     done: Array
     contrastive: Array
     uncertainty: Array
+    failures: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -74,9 +98,10 @@ class ScoreArrays:
 
     @property
     def abstained(self) -> NDArray[np.bool_]:
-        """Which rows hold no number at all, ``(n,)``: those that the model abstained from."""
+        """Which rows hold no number though nothing failed, ``(n,)``: the model abstained."""
         signals = np.stack([getattr(self, name) for name in SIGNALS])
         none: NDArray[np.bool_] = np.isnan(signals).all(axis=0)
+        none[list(self.failures)] = False
         return none
 
     def row(self, index: int) -> Signals:
@@ -253,8 +278,7 @@ class RewardModel(ABC):
         unsure = self._unsure(arrays)
         if not unsure.any():
             return arrays
-        blank = {name: np.where(unsure, np.nan, getattr(arrays, name)) for name in SIGNALS}
-        return ScoreArrays(**{name: rows.astype(np.float32) for name, rows in blank.items()})
+        return _blanked(arrays, unsure)
 
     def _unsure(self, arrays: ScoreArrays) -> NDArray[np.bool_]:
         if self.abstain_above is None:
@@ -266,14 +290,18 @@ class RewardModel(ABC):
         """Return checked and calibrated rows, those above the limit among them."""
         if not queries:
             empty = np.empty(0, np.float32)
-            return ScoreArrays(**dict.fromkeys(SIGNALS, empty))
+            return ScoreArrays(**dict.fromkeys(SIGNALS, empty), failures={})
         arrays = self._score(queries, *self._features(queries))
+        failed = np.zeros(len(queries), bool)
+        failed[list(arrays.failures)] = True
         for signal in self.capabilities.signals:
             values = getattr(arrays, signal)
             if values.shape != (len(queries),):
                 raise ModelError(f"{self.name}: {signal} is {values.shape}, want {len(queries)}")
-            if not np.isfinite(values).all():
+            if not np.isfinite(values[~failed]).all():
                 raise ModelError(f"{self.name}: {signal} is not finite")
+        if failed.any():
+            arrays = _blanked(arrays, failed)
         if self.calibration is None:
             return arrays
         texts = [query.task.text for query in queries]
@@ -301,14 +329,18 @@ class RewardModel(ABC):
     ) -> list[Score]:
         """Score queries and attach identity; ages and queue times are left for the caller.
 
-        Where the uncertainty is above the limit that is set the status is ``abstained``.
+        Where the uncertainty is above the limit that is set the status is ``abstained``, and
+        ``model_error`` where the model says that it has no answer to this query.
         """
         arrays = self._judged(queries)
         unsure = self._unsure(arrays)
         scores = []
         for index, query in enumerate(queries):
             identity = self.identity(query, client=client, inference_s=inference_s)
-            if unsure[index]:
+            if index in arrays.failures:
+                why = arrays.failures[index]
+                scores.append(Score.missing("MODEL_ERROR", identity=identity, detail=why))
+            elif unsure[index]:
                 detail = (
                     f"uncertainty {arrays.uncertainty[index]:.3f} is above {self.abstain_above:.3f}"
                 )
@@ -363,3 +395,10 @@ class RewardModel(ABC):
         reference = tuple(next(made) for _ in query.reference)
         past = tuple(tuple(next(made) for _ in views) for views in self._past(query))
         return newest, reference, past
+
+
+def _blanked(arrays: ScoreArrays, rows: NDArray[np.bool_]) -> ScoreArrays:
+    """Put NaN into every signal of some rows."""
+    blank = {name: np.where(rows, np.nan, getattr(arrays, name)) for name in SIGNALS}
+    kept = {name: values.astype(np.float32) for name, values in blank.items()}
+    return ScoreArrays(**kept, failures=arrays.failures)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from robo_reward.errors import ModelNotFound, did_you_mean
-from robo_reward.models.base import RewardModel
+import msgspec
+
+from robo_reward.errors import ConfigError, ModelNotFound, did_you_mean
+from robo_reward.models.base import ModelCard, RewardModel
 from robo_reward.models.calibration import Calibration
 
 GROUP = "robo_reward.models"
@@ -52,11 +55,12 @@ def load_model(
 
     Args:
         name: Name in the table, a folder with ``config.json``, a hub id, or ``endpoint:KIND:URL``.
+            A name in the table may bring its options along, see ``read_name``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         calibration: File that ``robo-reward calibrate`` wrote for this model.
         abstain_above: Uncertainty above which there is no score, in [0, 1]; ``None`` takes the
             calibration's limit, and without one every query is scored.
-        **options: Passed to the model's factory.
+        **options: Passed to the model's factory; they win over those in the name.
 
     Raises:
         ModelNotFound: Nothing has this name; the message says what there is.
@@ -72,10 +76,57 @@ def load_model(
     return model
 
 
-def _load(name: str, *, device: str, **options: Any) -> RewardModel:
+def read_name(text: str) -> tuple[str, dict[str, str]]:
+    """Split what ``--model`` takes into a name and options.
+
+    The form is ``NAME``, ``NAME=CHECKPOINT``, and after either any number of ``,KEY=VALUE``; a
+    folder, a hub id and an endpoint stand for themselves.
+
+    Raises:
+        ConfigError: An option has no value, or stands there twice.
+
+    Example:
+        >>> read_name("topreward=Qwen/Qwen3-VL-4B-Instruct,prompt=mine.txt")
+        ('topreward', {'checkpoint': 'Qwen/Qwen3-VL-4B-Instruct', 'prompt': 'mine.txt'})
+    """
+    if text.startswith(ENDPOINT) or Path(text).is_dir():
+        return text, {}
+    head, *pairs = text.split(",")
+    name, equals, checkpoint = head.partition("=")
+    options = {"checkpoint": checkpoint} if equals else {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.replace("-", "_")
+        if not equals or not key or key in options:
+            raise ConfigError(
+                f"model {text!r}: {pair!r} must be KEY=VALUE, each key once; the form is "
+                "NAME=CHECKPOINT,KEY=VALUE"
+            )
+        options[key] = value
+    return name, options
+
+
+def card(name: str) -> ModelCard | None:
+    """Return what is known of a model in the table without loading its weights, if anything.
+
+    Raises:
+        ImportError: The module that holds it does not import.
+    """
+    table = known_models()
+    if name not in table:
+        return None
+    module, _, attribute = table[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute.partition(".")[0], None)
+    told = getattr(found, "card", None)
+    return told if isinstance(told, ModelCard) else None
+
+
+def _load(text: str, *, device: str, **options: Any) -> RewardModel:
+    name, written = read_name(text)
     table = known_models()
     if name in table:
-        return _factory(table[name])(device=device, **options)
+        factory = _factory(table[name])
+        return factory(device=device, **{**_typed(name, factory, written), **options})
     if name.startswith(ENDPOINT):
         kind, _, address = name.removeprefix(ENDPOINT).partition(":")
         if kind not in ENDPOINTS:
@@ -84,6 +135,31 @@ def _load(name: str, *, device: str, **options: Any) -> RewardModel:
     if Path(name).is_dir() or name.count("/") == 1:
         return _factory(table["compact"])(name, device=device, **options)
     raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, table)}")
+
+
+def _typed(
+    name: str, factory: Callable[..., RewardModel], written: dict[str, str]
+) -> dict[str, Any]:
+    """Turn options into values of the types that a factory names; ``**options`` get the text."""
+    if not written:
+        return {}
+    known = {
+        key: parameter
+        for key, parameter in inspect.signature(factory).parameters.items()
+        if key != "device"
+    }
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        return dict(written)
+    if unknown := sorted(set(written) - set(known)):
+        raise ConfigError(f"{name} has no option {unknown[0]}; {did_you_mean(unknown[0], known)}")
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    values: dict[str, Any] = {}
+    for key, value in written.items():
+        try:
+            values[key] = msgspec.convert(value, hints[key], strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{name}: {key}={value!r}: {error}") from error
+    return values
 
 
 def _factory(path: str) -> Callable[..., RewardModel]:
