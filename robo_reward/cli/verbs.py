@@ -45,6 +45,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "camera": ("robo_reward.cli.camera", "Camera", "stream a camera, a video or a scene"),
     "record": ("robo_reward.cli.record", "Record", "record cameras, actions and scores"),
     "monitor": ("robo_reward.cli.monitor", "Monitor", "rate, age and drops of camera streams"),
+    "bench": (
+        "robo_reward.cli.bench",
+        "Bench",
+        "whether a reward node keeps up with your cameras and control rate",
+    ),
     "up": ("robo_reward.cli.up", "Up", "several nodes from one file, in one terminal"),
 }
 """Name → (module, class, one line of help), in the order of the help."""
