@@ -143,7 +143,7 @@ class Preset:
 
 
 _PICK_PLACE = Preset(demos=DemoConfig(episodes=3), episodes=30, updates=1500)
-_FEATURES = replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=10))
+_FEATURES = replace(_PICK_PLACE, observes="features", demos=DemoConfig(episodes=8))
 
 _PUSH = replace(
     _PICK_PLACE,
