@@ -26,7 +26,9 @@ BUILT_IN: dict[str, str] = {
     "language-blind": "robo_reward.models.baselines:LanguageBlind",
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
     "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
+    "roboreward": "robo_reward.models.roboreward:RoboReward",
     "time-counter": "robo_reward.models.baselines:TimeCounter",
+    "topreward": "robo_reward.models.topreward:TopReward",
 }
 """Name → ``module:factory``; nothing is imported until the name is asked for."""
 
