@@ -19,6 +19,7 @@ from robo_reward.transport.stream import FramePublisher
 
 from .capture.base import Capture, Shot
 from .diagnostics import Diagnostic, FrequencyCheck, Level, StampCheck
+from .measurements import Histogram, Measurement
 from .names import check_name
 from .node import Node, node_main
 from .parameters import NodeParameters
@@ -150,6 +151,19 @@ class CameraNode(Node):
             self._capture.close()
         if self.publisher is not None:
             self.publisher.close()
+
+    def measurements(self) -> Sequence[Measurement | Histogram]:
+        """Return frames, rate, consumers and what they did not ask for."""
+        consumers = self.publisher.consumers() if self.publisher is not None else []
+        dropped = sum(each.dropped for each in consumers)
+        return [
+            Measurement.counter("camera_frames", self.frames, "Frames published."),
+            Measurement.gauge("camera_rate_hz", self._rate.rate_hz(), "Frames a second."),
+            Measurement.gauge("camera_consumers", len(consumers), "Connected consumers."),
+            Measurement.gauge(
+                "camera_not_asked_for", dropped, "Frames that connected consumers did not ask for."
+            ),
+        ]
 
     def status_line(self) -> str:
         """Return rate, consumers and drops."""

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from robo_reward.errors import RoboRewardError
 
 from .console import StatusLine, set_up_logging
 from .diagnostics import Diagnostic, Level, worst
 from .lifecycle import Lifecycle, State
+from .measurements import Histogram, Measurement
+from .metrics import MetricsServer
 from .names import address_of, parse_remap, resolve
 from .parameters import NodeParameters, from_mapping, read_yaml
 
@@ -61,6 +63,8 @@ class Node:
         self.log = logging.getLogger(f"robo_reward.nodes.{self.name}")
         self.stopping = threading.Event()
         self._insecure_no_auth = parameters.insecure_no_auth
+        self._metrics_at = parameters.metrics
+        self.metrics: MetricsServer | None = None
         self._remap = parse_remap(parameters.remap)
         self._life = Lifecycle(on_change=self._announce)
         self._status = status or StatusLine(logger=self.log)
@@ -109,6 +113,22 @@ class Node:
         """Return what the node finds of itself now."""
         return []
 
+    def measurements(self) -> Sequence[Measurement | Histogram]:
+        """Return the numbers that others may watch; called in any thread."""
+        return []
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the node is active and finds nothing wrong, and what it says of itself."""
+        finding = worst(self.diagnostics(), name=self.name)
+        well = self.state is State.ACTIVE and finding.level < Level.ERROR
+        return well, {
+            "name": self.name,
+            "kind": self.kind,
+            "state": self.state.value,
+            "level": finding.level.name,
+            "message": finding.message,
+        }
+
     def configure(self) -> None:
         """Lead the node to ``inactive``."""
         self._life.to(State.CONFIGURING)
@@ -135,6 +155,7 @@ class Node:
         """
         self._install_signals()
         try:
+            self._open_metrics()
             if not self.stopping.is_set():
                 self.configure()
             if not self.stopping.is_set():
@@ -145,6 +166,17 @@ class Node:
         finally:
             self._finish()
         return 0
+
+    def _open_metrics(self) -> None:
+        if not self._metrics_at:
+            return
+        self.metrics = MetricsServer(
+            self._metrics_at,
+            measure=self.measurements,
+            health=self.health,
+            insecure_no_auth=self._insecure_no_auth,
+        )
+        self.log.info("metrics at http://%s/metrics", self.metrics.address)
 
     def _finish(self) -> None:
         guard = threading.Timer(STOP_WITHIN_S, self._give_up)
@@ -158,6 +190,8 @@ class Node:
             try:
                 self.on_cleanup()
             finally:
+                if self.metrics is not None:
+                    self.metrics.close()
                 guard.cancel()
                 self._status.clear()
                 self._life.to(State.FINALIZED)

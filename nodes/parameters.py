@@ -13,6 +13,7 @@ import msgspec
 
 from robo_reward.errors import ConfigError, did_you_mean, require
 
+from .metrics import metrics_problem
 from .names import check_name, parse_remap
 
 
@@ -28,6 +29,8 @@ class NodeParameters:
     """FROM:=TO: another topic, or an address, for a topic."""
     insecure_no_auth: bool = False
     """Allow an address that other machines can reach, without keys."""
+    metrics: str = ""
+    """HOST:PORT for Prometheus (/metrics) and health checks (/health), if anywhere."""
     log_level: str = "info"
     """debug, info, warning or error."""
 
@@ -43,6 +46,9 @@ class NodeParameters:
                 check()
             except ConfigError as error:
                 found.append(str(error))
+        if self.metrics:
+            open_to_all = self.insecure_no_auth
+            found += filter(None, [metrics_problem(self.metrics, insecure_no_auth=open_to_all)])
         levels = ("debug", "info", "warning", "error")
         if self.log_level not in levels:
             found.append(f"log_level must be one of {', '.join(levels)}, got {self.log_level!r}")

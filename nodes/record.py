@@ -23,6 +23,7 @@ from robo_reward.protocol.stream import ActionEvent, EndEvent, ScoreEvent, Start
 from robo_reward.transport.stream import Arrival, EventSubscriber, FrameSubscriber, Happening
 
 from .diagnostics import Diagnostic, Level
+from .measurements import Histogram, Measurement
 from .node import Node, node_main
 from .parameters import NodeParameters
 
@@ -158,6 +159,15 @@ class RecordNode(Node):
             each.close()
         for key in list(self._open):
             self._finish_episode(key)
+
+    def measurements(self) -> Sequence[Measurement | Histogram]:
+        """Return what was written and what was dropped."""
+        dropped = sum(each.stats().dropped for each in self._cameras)
+        return [
+            Measurement.counter("recorder_episodes", self.episodes, "Episodes written."),
+            Measurement.counter("recorder_frames", self.frames, "Frames written."),
+            Measurement.counter("recorder_dropped", dropped, "Frames dropped on the way here."),
+        ]
 
     def status_line(self) -> str:
         """Return what was written so far."""

@@ -21,6 +21,7 @@ from robo_reward.models.base import RewardModel
 from robo_reward.transport.sockets import check_address
 
 from .diagnostics import Diagnostic, Level
+from .measurements import Histogram, Measurement
 from .names import address_of, check_name, resolve
 from .node import STALLED_EXIT_CODE, Node, node_main
 from .parameters import NodeParameters
@@ -177,6 +178,10 @@ class ServeNode(Node):
             text = "the model does not come back"
             return [Diagnostic(name="reward: model", level=Level.ERROR, message=text)]
         return []
+
+    def measurements(self) -> Sequence[Measurement | Histogram]:
+        """Return what was asked and answered, what waits, and how long things took."""
+        return self.server.measurements()
 
     def _load(self) -> RewardModel:
         from robo_reward.models.registry import load_model

@@ -12,6 +12,7 @@
     │   └── ProtocolMismatch         6  the two ends speak different versions
     ├── DatasetError                 6  unreadable data
     └── ModelError                   1  a model raised or returned what it must not
+        └── OutOfMemoryError         1  there is no room for one query
 
 Every message says what was wanted, what was there, and what to do.
 """
@@ -87,6 +88,10 @@ class DatasetError(RoboRewardError):
 
 class ModelError(RoboRewardError):
     """A reward model raised, or returned the wrong number of rows."""
+
+
+class OutOfMemoryError(ModelError):
+    """There is no memory for even one query; the node makes its batches smaller at this name."""
 
 
 def require(package: str, *, extra: str) -> ModuleType:

@@ -16,10 +16,12 @@ from robo_reward.models.base import RewardModel
 from robo_reward.protocol.handshake import Beat, BeatReply
 
 from ..lifecycle import Lifecycle, State
+from ..measurements import Histogram, Measurement
 from .batcher import Batcher
 from .cost import CostModel
 from .desk import Desk
 from .door import Door, beat_reply
+from .gauges import Gauges
 from .marks import Marks
 from .sessions import Limits
 from .worker import Outcome, Worker
@@ -88,6 +90,7 @@ class RewardNode(Closing):
         self._stalled_since_s = 0.0
         self._ready = threading.Event()
         self._cost = CostModel()
+        self._gauges = Gauges()
         self._batcher = Batcher(self._cost)
         self._door: Door | None = None
         self._desk: Desk | None = None
@@ -194,6 +197,10 @@ class RewardNode(Closing):
         found["each_s"] = self._cost.each_s
         return found
 
+    def measurements(self) -> list[Measurement | Histogram]:
+        """Return the statistics under public names, with distributions of times and batches."""
+        return self._gauges.measurements(self.stats(), stalled=self.stalled)
+
     def drain(self, *, timeout_s: float = 5.0) -> None:
         """Take no more questions, answer those that are open, then close."""
         if self.state in (State.ACTIVE, State.INACTIVE, State.CONFIGURING):
@@ -229,6 +236,7 @@ class RewardNode(Closing):
         return self
 
     def _deliver(self, outcomes: Sequence[Outcome]) -> None:
+        self._gauges.observe(outcomes)
         if self._door is not None:
             self._door.hand_back(outcomes)
 

@@ -11,6 +11,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "doctor": ("robo_reward.cli.doctor", "Doctor", "what works on this machine"),
     "models": ("robo_reward.cli.models", "Models", "which reward models there are, and their cost"),
     "score": ("robo_reward.cli.score", "Score", "the signals of one video"),
+    "relabel": ("robo_reward.cli.relabel", "Relabel", "dense labels for a recorded dataset"),
     "eval-reward": (
         "robo_reward.cli.eval_reward",
         "EvalReward",

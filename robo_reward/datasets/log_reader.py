@@ -92,8 +92,22 @@ class LogReader:
                 log.warning("skipped: %s", error)
 
 
-def read_recording(path: Path) -> Recording:
+def instruction_of(path: Path) -> str:
+    """Return what was asked, from the begin of a file; empty where nothing was.
+
+    Raises:
+        DatasetError: It is not there or not a recording.
+    """
+    start = read_recording(path, only_start=True).start
+    return start.instruction if start is not None else ""
+
+
+def read_recording(path: Path, *, only_start: bool = False) -> Recording:
     """Read one file as far as it goes.
+
+    Args:
+        path: The file.
+        only_start: Stop as soon as the begin of the episode is known.
 
     Raises:
         DatasetError: It is not there or not a recording.
@@ -114,6 +128,8 @@ def read_recording(path: Path) -> Recording:
                     topics[record.id] = record.topic
                 elif isinstance(record, records.Message):
                     _take(found, topics.get(record.channel_id, ""), record.data, pending)
+                    if only_start and found.start is not None:
+                        break
     except (errors.McapError, reader.CRCValidationError, struct.error, EOFError) as error:
         # The tail that a crash left unfinished: everything before it is good.
         found.complete = False
@@ -138,7 +154,7 @@ def to_episode(recording: Recording, *, instruction: str = "") -> Episode:
     """
     if not recording.frames:
         raise DatasetError(f"{recording.path} holds no frames")
-    states = _states(recording)
+    states = states_of(recording)
     length = min(len(rows) for rows in states.values())
     if not length:
         raise DatasetError(f"{recording.path}: a camera has no frame for the first state")
@@ -203,7 +219,7 @@ def _frame(record: FrameRecord, data: bytes) -> Frame:
 Rows = list[tuple[FrameRecord, Frame]]
 
 
-def _states(recording: Recording) -> dict[str, Rows]:
+def states_of(recording: Recording) -> dict[str, Rows]:
     """Choose one frame per state and camera; a list ends where a state has none."""
     if not recording.actions:
         return _by_first_camera(recording)

@@ -1,59 +1,47 @@
-"""Episodes from a path: recordings of the recorder, a video, images, or a folder of those."""
+"""Whole episodes from a path of any format, for what needs them in memory."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from robo_reward.errors import DatasetError
+from robo_reward.errors import ConfigError, DatasetError
 
 from .episode import Episode
-from .log_reader import LogReader
-from .video import IMAGE_SUFFIXES, read_video
+from .formats import open_dataset
+from .recorded import Dataset
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"})
+_log = logging.getLogger(__name__)
 
 
 def open_episodes(path: Path, *, instruction: str = "", every: int = 1) -> Iterator[Episode]:
-    """Read the episodes of a file or folder, one at a time, in the order of their names.
+    """Read the episodes of a file or folder, one at a time, in their order.
 
     Args:
-        path: A recording (``.mcap``), a video, a folder of images (one episode), or a folder that
-            holds recordings, or videos and folders of images.
+        path: Anything that ``open_dataset`` reads.
         instruction: For episodes that bring none; a video never does.
-        every: Of a video or of images, take each n-th frame only.
+        every: Take each n-th frame only; recordings of the recorder are taken whole.
 
     Raises:
-        DatasetError: There is nothing that can be read, or a file is broken.
+        DatasetError: There is nothing that can be read, or a file is broken. Of several recordings
+            a broken one is left out and logged.
         ConfigError: ``every`` makes no sense.
     """
-    if not path.exists():
-        raise DatasetError(f"no dataset {path}; give recordings, a video, or a folder of them")
-    if _is_recording(path) or (path.is_dir() and any(_is_recording(p) for p in path.iterdir())):
-        return iter(LogReader(path, instruction=instruction))
-    if path.is_file() or _is_film(path):
-        films = [path]  # a file that is no video is refused by the reader, with the reason
-    else:
-        films = sorted(p for p in path.iterdir() if _is_film(p))
-    if not films:
-        raise DatasetError(f"{path} holds no recordings (*.mcap), no videos and no images")
-    return (_film(film, instruction=instruction, every=every) for film in films)
+    if every < 1:
+        raise ConfigError(f"every must be >= 1, got {every}")
+    dataset = open_dataset(path)
+    return _load(dataset, instruction=instruction, every=1 if dataset.kind == "log" else every)
 
 
-def _is_recording(path: Path) -> bool:
-    return path.is_file() and ".mcap" in path.suffixes
-
-
-def _is_film(path: Path) -> bool:
-    if path.is_dir():
-        return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _film(path: Path, *, instruction: str, every: int) -> Episode:
-    images = [frame.image for frame in read_video(path, every=every)]
-    if len({image.shape for image in images}) > 1:
-        raise DatasetError(f"{path} holds images of different sizes")
-    return Episode(id=path.name, instruction=instruction, images={"video": np.stack(images)})
+def _load(dataset: Dataset, *, instruction: str, every: int) -> Iterator[Episode]:
+    for recorded in dataset:
+        try:
+            episode = recorded.load(every=every)
+        except DatasetError as error:
+            if dataset.kind == "video":
+                raise
+            _log.warning("skipped: %s", error)
+            continue
+        yield replace(episode, instruction=episode.instruction or instruction)

@@ -143,6 +143,11 @@ class FeatureCache:
             while len(self._store) > self.capacity:
                 self._store.popitem(last=False)
 
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._store.clear()
+
 
 class RewardModel(ABC):
     """Base class of every reward model.
@@ -259,6 +264,15 @@ class RewardModel(ABC):
                 known[frame_id] = feature
                 self.cache.put((frame_id, suffix), feature)
         return [known[frame.id] for frame in wanted]
+
+    def remember(self, frames: Sequence[Frame], features: Sequence[Feature]) -> None:
+        """Put features that ``encode`` gave back into the cache, where there are none by now.
+
+        Not for a model whose ``capabilities.encoder_needs_task``.
+        """
+        for frame, feature in zip(frames, features, strict=True):
+            if self.cache.take((frame.id, "")) is None:
+                self.cache.put((frame.id, ""), feature)
 
     def score(self, queries: Sequence[Query]) -> ScoreArrays:
         """Score queries, one row each, order kept.

@@ -1,0 +1,216 @@
+"""``robo-reward relabel``: dense labels for a dataset, whatever it is recorded in."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from robo_reward.errors import ConfigError, RoboRewardError
+
+from .common import Result, Saving
+from .console import Bar
+
+if TYPE_CHECKING:
+    from robo_reward.datasets.recorded import Dataset
+    from robo_reward.relabel import Judge, RelabelOptions, Run, Tally
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PRICED_S = 5.0
+"""How long --dry-run scores to know the rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabel(Saving):
+    """Score every frame of a dataset into a table beside it; the dataset stays as it is.
+
+    Reads recordings of robo-reward record, videos and folders of images. A run that was killed goes
+    on where it was when the same command is given again.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        'robo-reward relabel runs/ --instruction "put the red cube on the blue pad"',
+        "robo-reward relabel data/ --instructions sentences.yaml --every 5 --dry-run",
+        "robo-reward relabel data/ --node tcp://gpu:5601 --out labels",
+    )
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """A file or folder of recordings."""
+    model: str = "compact"
+    """Name, folder or hub id of the reward model; not used with --node."""
+    instruction: str = ""
+    """What the robot was asked to do, for episodes that bring no sentence of their own."""
+    instructions: Path | None = None
+    """File (YAML or JSON) of episode: sentence, or of sentences for parts of an episode."""
+    allow_generic: bool = False
+    """Score sentences that say nothing about the goal, such as "perform the task", after all."""
+    node: str | None = None
+    """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    every: int = 1
+    """Label each n-th frame only."""
+    cameras: tuple[str, ...] = ()
+    """Cameras to use; the first ones, as many as the model has views, when not given."""
+    goal: Literal["none", "last"] = "none"
+    """last: give the model the episode's last frame as goal image; such labels saw the future."""
+    batch: int = 32
+    """Frames that are scored together."""
+    limit: int | None = None
+    """Label the first so many episodes only."""
+    calibration: Path | None = None
+    """File of robo-reward calibrate for --model."""
+    abstain_above: float | None = None
+    """Uncertainty above which --model gives no score; not given: the calibration's limit."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda or mps."""
+    readers: int = 2
+    """Threads that decode ahead of the model."""
+    timeout: float = 60.0
+    """With --node: give up after this many seconds without an answer."""
+    resume: bool = True
+    """Go on with the run that was begun with the same settings; --no-resume begins anew."""
+    dry_run: bool = False
+    """Look at everything, score for a few seconds, and say how long the whole would take."""
+
+    def run(self) -> Result:
+        """Open, label, and write the table."""
+        from robo_reward.datasets.formats import open_dataset
+        from robo_reward.relabel import open_run, plan_episodes, record_of
+
+        if self.timeout <= 0:
+            raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
+        options = self._options()
+        dataset = open_dataset(self.dataset)
+        ids = plan_episodes(dataset, options)
+        with self._open_judge() as judge:
+            if self.dry_run:
+                return self._price(dataset, judge, options, total=len(ids))
+            record = record_of(dataset, judge.info(), options)
+            folder = self.out or Path("outputs", "relabel", f"{self.dataset.name}_{record.key[:8]}")
+            run = open_run(folder, record, resume=self.resume, overwrite=self.yes)
+            from .output import open_output
+
+            with open_output(self, name="", folder=folder, overwrite=True) as output:
+                result = self._label(dataset, judge, options, run, total=len(ids))
+                output.write_json("result.json", result)
+        return result
+
+    def exit_code(self, result: Result) -> int:
+        """Return 1 where episodes were skipped or frames have no score, else 0."""
+        return int(isinstance(result, dict) and bool(result.get("failed")))
+
+    def _options(self) -> RelabelOptions:
+        from robo_reward.relabel import Instructions, RelabelOptions, read_instructions
+
+        known = read_instructions(self.instructions) if self.instructions is not None else {}
+        return RelabelOptions(
+            instructions=Instructions(
+                fallback=self.instruction, by_episode=known, allow_generic=self.allow_generic
+            ),
+            every=self.every,
+            cameras=self.cameras,
+            batch=self.batch,
+            goal=self.goal,
+            limit=self.limit,
+        )
+
+    @contextlib.contextmanager
+    def _open_judge(self) -> Iterator[Judge]:
+        from robo_reward.relabel import ModelJudge, SourceJudge
+
+        if self.node is not None:
+            from robo_reward.client import connect
+
+            with connect(
+                self.node,
+                deadline_s=self.timeout,
+                connect_timeout_s=min(self.timeout, 10.0),
+                priority="offline",
+            ) as source:
+                yield SourceJudge(source, timeout_s=self.timeout)
+            return
+        from robo_reward.models import load_model
+
+        model = load_model(
+            self.model,
+            device=self.device,
+            calibration=self.calibration,
+            abstain_above=self.abstain_above,
+        )
+        try:
+            yield ModelJudge(model)
+        finally:
+            model.close()
+
+    def _label(
+        self, dataset: Dataset, judge: Judge, options: RelabelOptions, run: Run, *, total: int
+    ) -> dict[str, Any]:
+        from robo_reward.datasets.labels import FILE, LabelTable
+        from robo_reward.relabel import Tally, finish, label_episodes
+
+        tally = Tally(total=total)
+        if run.state != "finished":
+            try:
+                with self.console().bar("relabel", total=total, unit="ep") as bar:
+                    tally = label_episodes(
+                        dataset,
+                        judge,
+                        options,
+                        run.folder,
+                        total=total,
+                        readers=self.readers,
+                        on_progress=lambda now: _show(bar, now),
+                    )
+                finish(dataset, judge, options, run.folder, fingerprint=run.record.fingerprint)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise RoboRewardError(
+                    f"the disk is full ({run.folder}): {error.strerror}; what was scored is kept, "
+                    "make room and run the same command again"
+                ) from error
+        head = LabelTable(run.folder / FILE).head
+        return {
+            "path": str(run.folder / FILE),
+            "dataset": str(self.dataset),
+            "kind": head.kind,
+            "model": head.model,
+            "prompt": head.prompt,
+            "calibration": head.calibration,
+            "episodes": total,
+            "frames": tally.frames + tally.kept,
+            "scored_now": tally.frames,
+            "kept_from_before": tally.kept,
+            "missing": dict(sorted(tally.missing.items())),
+            "skipped": dict(head.skipped),
+            "failed": len(head.skipped)
+            + sum(count for status, count in tally.missing.items() if status != "abstained"),
+        }
+
+    def _price(
+        self, dataset: Dataset, judge: Judge, options: RelabelOptions, *, total: int
+    ) -> dict[str, Any]:
+        from robo_reward.relabel.pricing import price
+
+        return price(dataset, judge, options, episodes=total, readers=self.readers, for_s=PRICED_S)
+
+
+def _show(bar: Bar, now: Tally) -> None:
+    elapsed = time.monotonic() - now.started_s
+    rate = now.frames / elapsed if elapsed > 0 else 0.0
+    parts = [f"{rate:.0f} frames/s", f"{memory_mb():.0f} MB", f"skipped {len(now.skipped)}"]
+    bar.update_to(now.episodes, note="  ".join(parts))
+
+
+def memory_mb() -> float:
+    """Return how much memory this process has had at most, MiB."""
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 2**20 if sys.platform == "darwin" else most / 2**10

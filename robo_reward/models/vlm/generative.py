@@ -1,0 +1,255 @@
+"""Base of models that ask a vision-language backbone: a backend is a prompt and a reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from robo_reward.errors import InstructionError, require
+from robo_reward.frames import Frame, Image
+from robo_reward.models.base import (
+    Feature,
+    Instants,
+    ModelCard,
+    RewardModel,
+    ScoreArrays,
+)
+from robo_reward.query import Query
+from robo_reward.signals import SIGNALS
+from robo_reward.task import Task
+
+from .checkpoint import fetch, fingerprint
+from .families import FAMILIES
+from .options import VlmOptions, read_options
+from .passage import Passage, Picture
+from .prompt import Filling, Prompt, read_prompt, shipped
+from .readings import Vector, softmax
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+
+VALUES_KEPT = 65536
+_NOT_IN_ID = {
+    *("checkpoint", "prompt", "dtype", "attention", "compile", "batch", "reuse"),
+    *("trust_remote_code", "cached_frames", "offline"),
+}
+"""Options that do not change what a model says, or that have an identity of their own."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Case:
+    """A query with everything seen.
+
+    Attributes:
+        query: As it was asked.
+        clip: Earlier frames and the newest one of the first camera, oldest first.
+        before: The same up to the reference; ``clip`` itself where there is none.
+        newest: The newest frame of each camera.
+        reference: The reference frame of each camera; the newest where there is none.
+        goal: Of the task.
+        demo: Of the task.
+    """
+
+    query: Query
+    clip: tuple[Picture, ...]
+    before: tuple[Picture, ...]
+    newest: tuple[Picture, ...]
+    reference: tuple[Picture, ...]
+    goal: Picture | None = None
+    demo: tuple[Picture, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What the robot should do."""
+        return self.query.task.text
+
+
+class GenerativeModel(RewardModel):
+    """Base class; a subclass says which prompt it fills with what and how it reads the answer.
+
+    Args:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        **options: Fields of ``Options``, as values or as their text.
+
+    Raises:
+        ConfigError: An option or a prompt makes no sense, or the checkpoint is of another kind.
+        MissingDependency: Weights or a package are not there.
+    """
+
+    card: ClassVar[ModelCard]
+    named: ClassVar[str]
+    """Name in the registry."""
+    prompts: ClassVar[Mapping[str, tuple[str, Collection[str], Collection[str]]]]
+    """Use → shipped prompt, placeholders it needs, placeholders it may have. The use ``prompt`` is
+    what the option of that name replaces, ``X_prompt`` that of ``X_prompt``."""
+    kinds: ClassVar[Collection[str]] = tuple(FAMILIES)
+    """Values of ``model_type`` that it runs on."""
+    Options: ClassVar[type[VlmOptions]] = VlmOptions
+
+    def __init__(self, *, device: str = "auto", **options: Any) -> None:
+        self.options = read_options(self.Options, options, model=self.named)
+        self.texts = {use: self._prompt(use) for use in self.prompts}
+        require("torch", extra="vlm")
+        from .backbone import Backbone
+
+        self.backbone: Backbone = Backbone.find(
+            self.options,
+            default=self.card.weights,
+            model=self.named,
+            device=device,
+            kinds=self.kinds,
+        )
+        self.folder = self.backbone.checkpoint.folder
+        self._values: OrderedDict[tuple[str, ...], tuple[float, ...]] = OrderedDict()
+        super().__init__(
+            name=self.named,
+            version=self._version(),
+            capabilities=replace(
+                self.card.capabilities,
+                history=min(self.card.capabilities.history, self.options.clip - 1),
+                memory_mb=self.backbone.memory_mb,
+                parameters=self.backbone.parameters,
+            ),
+            prompt_id=" ".join(prompt.id for prompt in self.texts.values()),
+            cache_frames=self.options.cached_frames,
+        )
+
+    @abstractmethod
+    def _judge(self, cases: Sequence[Case]) -> ScoreArrays:
+        """Turn cases into signals, one row each."""
+
+    def close(self) -> None:
+        """Let the weights go."""
+        self.backbone.close()
+
+    def choose(
+        self, fillings: Sequence[Filling], answers: Sequence[str], *, use: str = "prompt"
+    ) -> Vector:
+        """Return how likely each answer is, ``(n, answers)``; each row sums to 1.
+
+        Args:
+            fillings: What the prompt shows, one per question.
+            answers: What may stand where the prompt file has ``{answer}``.
+            use: Which prompt.
+        """
+        return softmax(self.weigh(fillings, answers, use=use))
+
+    def weigh(
+        self, fillings: Sequence[Filling], answers: Sequence[str], *, use: str = "prompt"
+    ) -> Vector:
+        """Return the log-probability of each answer, ``(n, answers)``; see ``choose``."""
+        prompt = self.texts[use]
+        tails = self.backbone.writer.tails(answers, opening=prompt.opening, closing=prompt.closing)
+        passages = self.write(fillings, use=use)
+        return np.stack(self.backbone.weigh(passages, [tails] * len(passages)))
+
+    def write(self, fillings: Sequence[Filling], *, use: str = "prompt") -> list[Passage]:
+        """Return the prompt as the backbone reads it, up to the answer."""
+        prompt = self.texts[use]
+        return [self.backbone.writer.write(prompt.fill(filling)) for filling in fillings]
+
+    def rows(self, count: int, **signals: Vector) -> ScoreArrays:
+        """Make arrays of some signals; the others are NaN."""
+        none = np.full(count, np.nan, np.float32)
+        given = {name: np.asarray(signals.get(name, none), np.float32) for name in SIGNALS}
+        return ScoreArrays(**given, failures={})
+
+    def picture(self, frame: Frame) -> Picture:
+        """See one more frame, a goal image say; seen once, as all others."""
+        return Picture(key=frame.id, seen=self.encode([frame])[0])
+
+    def _encode(self, images: Sequence[Image], task: Task | None) -> Sequence[Feature]:
+        return self.backbone.see(images)
+
+    def _score(
+        self,
+        queries: Sequence[Query],
+        newest: Sequence[tuple[Feature, ...]],
+        reference: Sequence[tuple[Feature, ...]],
+        history: Sequence[Instants],
+    ) -> ScoreArrays:
+        failures: dict[int, str] = {}
+        cases: dict[int, Case] = {}
+        for row, query in enumerate(queries):
+            try:
+                self._check(query)
+            except InstructionError as error:
+                failures[row] = str(error)
+                continue
+            cases[row] = self._case(query, newest[row], reference[row], history[row])
+        made = self._judge(list(cases.values())) if cases else self.rows(0)
+        own = list(cases)
+        columns = {}
+        for name in SIGNALS:
+            column = np.full(len(queries), np.nan, np.float32)
+            column[own] = getattr(made, name)
+            columns[name] = column
+        failures.update((own[row], why) for row, why in made.failures.items())
+        return ScoreArrays(**columns, failures=failures)
+
+    def _check(self, query: Query) -> None:
+        """Refuse a query that this model cannot be asked."""
+        self.backbone.writer.check(query.task.text)
+        if self.capabilities.goal_image and query.task.goal is None and self._goal_is_needed():
+            raise InstructionError(f"{self.name} needs a goal image with the task")
+
+    def _goal_is_needed(self) -> bool:
+        return False
+
+    def _case(
+        self,
+        query: Query,
+        newest: tuple[Feature, ...],
+        reference: tuple[Feature, ...],
+        history: Instants,
+    ) -> Case:
+        """Name every feature by its frame. What a clip is, is said here and nowhere else."""
+        now = _pictures(query.newest, newest)
+        then = _pictures(query.reference, reference) or now
+        past = [
+            Picture(key=frames[0].id, seen=views[0])
+            for frames, views in zip(query.history, history, strict=bool(history))
+        ]
+        earlier = [one for one in past if one.key != then[0].key] if query.reference else past
+        able = self.capabilities
+        goal, demo = query.task.goal, query.task.demo
+        return Case(
+            query=query,
+            clip=(*past, now[0]),
+            before=(*earlier, then[0]) if query.reference else (*past, now[0]),
+            newest=now,
+            reference=then,
+            goal=self.picture(goal) if able.goal_image and goal is not None else None,
+            demo=tuple(map(self.picture, demo)) if able.demo else (),
+        )
+
+    def _prompt(self, use: str) -> Prompt:
+        name, needs, may = self.prompts[use]
+        own = getattr(self.options, use, "")
+        return read_prompt(Path(own) if own else shipped(name), needs=needs, may=may)
+
+    def _version(self) -> str:
+        """Hash of the weights and of every option that changes what the model says."""
+        said = {k: v for k, v in asdict(self.options).items() if k not in _NOT_IN_ID}
+        said = {k: v for k, v in said.items() if not k.endswith("prompt")}
+        for name in ("adapter", "adapters"):
+            if said.get(name):
+                folder = fetch(said[name], model=self.named, offline=self.options.offline)
+                parts = [folder, *sorted(part for part in folder.iterdir() if part.is_dir())]
+                said[name] = "".join(fingerprint(part) for part in parts)
+        text = self.backbone.checkpoint.version + json.dumps(said, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _pictures(frames: Sequence[Frame], features: Sequence[Feature]) -> tuple[Picture, ...]:
+    return tuple(
+        Picture(key=frame.id, seen=seen) for frame, seen in zip(frames, features, strict=True)
+    )
