@@ -75,7 +75,7 @@ class RewardSession:
 
     def begin(self, env: int, moment: Moment, *, task: Task) -> int:
         """Start an episode at the state after a reset; returns its number."""
-        info = self.desk.info(goal=task.goal is not None)
+        info = self.desk.info(task=task)
         old = self._episodes[env]
         if old is not None and not old.end:
             self._queues[env].append(Entry(episode=old, kind="stop", step=old.step))
@@ -97,7 +97,7 @@ class RewardSession:
         episode = self._current(env)
         if task.key == episode.task.key:
             return
-        self.desk.info(goal=task.goal is not None)
+        self.desk.info(task=task)
         episode.task = task
         self._base(episode)
 

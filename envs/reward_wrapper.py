@@ -19,7 +19,7 @@ from .reward_config import RewardConfig
 from .reward_episode import Moment, RewardRecord, StepFacts
 from .reward_session import Listener, RewardSession
 from .scene_stream import FollowedEnv, SceneSink, followed
-from .task_finder import Goal, Instruction, TaskFinder, with_instruction, without_truth
+from .task_finder import Demo, Goal, Instruction, TaskFinder, with_instruction, without_truth
 
 Veto = Callable[[Any, Mapping[str, Any]], bool]
 """Called with observation and info; true where the task cannot be done in this posture."""
@@ -68,6 +68,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         instruction: See ``TaskFinder``.
         cameras: See ``Cameras``.
         goal: See ``TaskFinder``.
+        demo: See ``TaskFinder``.
         camera_stream: Names of camera nodes that push frames to the reward node on their own; the
             wrapper then asks by time and takes no frames itself.
         scene: Where the scene state is published for camera nodes that follow this simulator.
@@ -93,6 +94,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         instruction: Instruction = None,
         cameras: Mapping[str, View] | None = None,
         goal: Goal = None,
+        demo: Demo = (),
         camera_stream: Sequence[str] = (),
         scene: SceneSink | None = None,
         veto: Veto | None = None,
@@ -118,7 +120,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
             stream=self.cameras is None,
             listeners=listeners,
         )
-        self._tasks = TaskFinder(instruction, goal)
+        self._tasks = TaskFinder(instruction, goal, demo)
         self._veto = veto
         self._sequence = 0
         self._declared = False
@@ -172,7 +174,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.session.flush()
         return observation, *self._answer(key, facts, self.session.drain())
 
-    def set_task(self, instruction: Instruction, *, goal: Goal = None) -> None:
+    def set_task(self, instruction: Instruction, *, goal: Goal = None, demo: Demo = ()) -> None:
         """Change what the robot should do, from the next step on.
 
         ``None`` goes back to what the environment says.
@@ -180,7 +182,7 @@ class VisualReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         The state that was scored last is scored again under the new task, so that no difference is
         ever taken between two tasks.
         """
-        self._tasks.set(instruction, goal=goal)
+        self._tasks.set(instruction, goal=goal, demo=demo)
         if self._info:
             self.session.change_task(0, self._tasks.find(self._info))
 

@@ -12,6 +12,7 @@ from robo_reward.client.source import ModelInfo, Pending, Source
 from robo_reward.errors import ConfigError, PeerUnreachable, RewardLost, TransportError
 from robo_reward.query import Mark, Query
 from robo_reward.signals import OUTAGE, Identity, Score, Signals, Status
+from robo_reward.task import Task
 
 from .reward_config import RewardConfig
 
@@ -78,19 +79,21 @@ class ScoreDesk:
         """Number of the batch that was submitted last."""
         return self._number
 
-    def info(self, *, goal: bool = False) -> ModelInfo:
+    def info(self, *, task: Task | None = None) -> ModelInfo:
         """Return what the source says of its model, checked against what it will be asked.
 
         Args:
-            goal: Whether tasks hold a goal image.
+            task: What is going to be asked about.
 
         Raises:
-            ConfigError: The model lacks a signal or does not read goal images.
+            ConfigError: The model lacks a signal, or does not read what the task shows.
             PeerUnreachable: Nobody answered for as long as the patience.
         """
         if self._info is None:
             self._info = self._reach()
-            self._check(self._info, goal=goal)
+            self._check(self._info)
+        if task is not None:
+            _check_task(self._info, task)
         return self._info
 
     def abstains(self) -> bool:
@@ -150,7 +153,7 @@ class ScoreDesk:
                     raise
                 self._sleep(LONGEST_PAUSE_S / 4)
 
-    def _check(self, info: ModelInfo, *, goal: bool) -> None:
+    def _check(self, info: ModelInfo) -> None:
         needed = set(self.config.shaping.needs)
         if self.config.done_owner == "model":
             needed.add("done")
@@ -160,8 +163,6 @@ class ScoreDesk:
                 f"model {info.model} does not give {', '.join(lacking)} (it gives "
                 f"{', '.join(info.signals)}); choose another shaping form, done_owner or model"
             )
-        if goal and not info.goal_image:
-            raise ConfigError(f"model {info.model} reads no goal image; leave goal out")
 
     def _split(self, query: Query | Mark) -> list[Query | Mark]:
         """Ask once per camera where the model cannot look at all of them together."""
@@ -267,6 +268,13 @@ def _take(query: Query | Mark, candidates: list[Score]) -> Score:
             if score.identity.frames == frames:
                 return candidates.pop(place)
     return candidates.pop(0)
+
+
+def _check_task(info: ModelInfo, task: Task) -> None:
+    if task.goal is not None and not info.goal_image:
+        raise ConfigError(f"model {info.model} reads no goal image; leave goal out")
+    if task.demo and not info.demo:
+        raise ConfigError(f"model {info.model} reads no demonstration; leave demo out")
 
 
 def _of_camera(query: Query, place: int) -> Query:

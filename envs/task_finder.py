@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robo_reward.errors import InstructionError
@@ -14,6 +14,7 @@ from .cameras import as_image
 Info = Mapping[str, Any]
 Instruction = str | Callable[[Info], str] | None
 Goal = Frame | Image | Callable[[Info], Any] | None
+Demo = Sequence[Frame | Image]
 
 
 class TaskFinder:
@@ -23,17 +24,21 @@ class TaskFinder:
         instruction: The sentence, or a callable that reads it from ``info``; ``None`` takes
             ``info["instruction"]``, which the wrappers fill in from ``env.unwrapped.instruction``.
         goal: Image of the goal, ``(H, W, 3) uint8 RGB``, or a callable from ``info`` to it.
+        demo: Images of a success, first to last, for a model that reads a demonstration; a handful
+            spread over it suffices.
     """
 
-    def __init__(self, instruction: Instruction = None, goal: Goal = None) -> None:
+    def __init__(self, instruction: Instruction = None, goal: Goal = None, demo: Demo = ()) -> None:
         self._instruction = instruction
         self._goal = goal
+        self._demo = _frames(demo)
         self._task: Task | None = None
 
-    def set(self, instruction: Instruction, *, goal: Goal = None) -> None:
+    def set(self, instruction: Instruction, *, goal: Goal = None, demo: Demo = ()) -> None:
         """Replace what the caller said; ``None`` goes back to the environment's own words."""
         self._instruction = instruction
         self._goal = goal
+        self._demo = _frames(demo)
 
     def find(self, info: Info) -> Task:
         """Return the task, the same object as long as nothing changed.
@@ -44,8 +49,9 @@ class TaskFinder:
         text = self._text(info)
         goal = self._frame(info)
         old = self._task
-        if old is None or old.instruction != text or _id(old.goal) != _id(goal):
-            made = Task(instruction=text, goal=goal)
+        said = (text, _id(goal), tuple(map(_id, self._demo)))
+        if old is None or said != (old.instruction, _id(old.goal), tuple(map(_id, old.demo))):
+            made = Task(instruction=text, goal=goal, demo=self._demo)
             if old is None or made.key != old.key:
                 self._task = made
         assert self._task is not None  # made above when there was none
@@ -65,9 +71,17 @@ class TaskFinder:
 
     def _frame(self, info: Info) -> Frame | None:
         raw = self._goal(info) if callable(self._goal) else self._goal
-        if raw is None or isinstance(raw, Frame):
-            return raw
-        return Frame.of(as_image(raw, camera="goal"), camera="goal", mono_ns=0, wall_ns=0)
+        return None if raw is None else _frame(raw, camera="goal")
+
+
+def _frames(demo: Demo) -> tuple[Frame, ...]:
+    return tuple(_frame(image, camera="demo") for image in demo)
+
+
+def _frame(image: Any, *, camera: str) -> Frame:
+    if isinstance(image, Frame):
+        return image
+    return Frame.of(as_image(image, camera=camera), camera=camera, mono_ns=0, wall_ns=0)
 
 
 def _id(goal: Frame | None) -> str:

@@ -20,7 +20,7 @@ from .reward_config import RewardConfig
 from .reward_episode import RewardRecord, StepFacts
 from .reward_session import Listener, RewardSession
 from .reward_wrapper import claim_envs, describe
-from .task_finder import Goal, Instruction, TaskFinder, without_truth
+from .task_finder import Demo, Goal, Instruction, TaskFinder, without_truth
 
 Infos = dict[str, Any]
 Batch = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]
@@ -46,6 +46,7 @@ class VisualRewardVector(gymnasium.vector.VectorWrapper):
         source: What answers; it stays open.
         instruction: See ``TaskFinder``.
         goal: See ``TaskFinder``.
+        demo: See ``TaskFinder``.
         camera_stream: Names of camera nodes that push frames to the reward node on their own.
         listeners: Called with (question, score, action) for every score.
         config: Where the options start from.
@@ -62,6 +63,7 @@ class VisualRewardVector(gymnasium.vector.VectorWrapper):
         *,
         instruction: Instruction = None,
         goal: Goal = None,
+        demo: Demo = (),
         camera_stream: Sequence[str] = (),
         listeners: Sequence[Listener] = (),
         config: RewardConfig | None = None,
@@ -82,7 +84,7 @@ class VisualRewardVector(gymnasium.vector.VectorWrapper):
         )
         # get_attr and set_attr are those of Gymnasium's two vector environments, not of the base.
         self._subenvs: Any = env
-        self._tasks = [TaskFinder(instruction, goal) for _ in range(env.num_envs)]
+        self._tasks = [TaskFinder(instruction, goal, demo) for _ in range(env.num_envs)]
         self._resets_next: NDArray[np.bool_] = np.zeros(env.num_envs, np.bool_)
         self._declared: NDArray[np.bool_] = np.zeros(env.num_envs, np.bool_)
         self._sequence = 0

@@ -21,7 +21,7 @@ from robo_reward.envs.reward_episode import EpisodeSummary, RewardRecord, StepFa
 from robo_reward.envs.reward_session import Listener, RewardSession
 from robo_reward.envs.reward_wrapper import Veto, claim_envs, describe
 from robo_reward.envs.scene_stream import SceneSink
-from robo_reward.envs.task_finder import Goal, Instruction, TaskFinder, without_truth
+from robo_reward.envs.task_finder import Demo, Goal, Instruction, TaskFinder, without_truth
 from robo_reward.errors import ConfigError
 
 Key = tuple[int, int, int]
@@ -48,6 +48,7 @@ class VecVisualReward(VecEnvWrapper):
         source: What answers; it stays open.
         instruction: See ``TaskFinder``.
         goal: See ``TaskFinder``.
+        demo: See ``TaskFinder``.
         camera_stream: Names of camera nodes that push frames to the reward node on their own.
         listeners: Called with (question, score, action) for every score.
         config: Where the options start from.
@@ -64,6 +65,7 @@ class VecVisualReward(VecEnvWrapper):
         *,
         instruction: Instruction = None,
         goal: Goal = None,
+        demo: Demo = (),
         camera_stream: Sequence[str] = (),
         listeners: Sequence[Listener] = (),
         config: RewardConfig | None = None,
@@ -99,7 +101,7 @@ class VecVisualReward(VecEnvWrapper):
             venv.env_method("name_scene", self.session.first_env + env, indices=[env])
         self.wait_at_end = False
         self.last_infos: list[dict[str, Any]] = []
-        self._tasks = [TaskFinder(instruction, goal) for _ in range(venv.num_envs)]
+        self._tasks = [TaskFinder(instruction, goal, demo) for _ in range(venv.num_envs)]
         self._declared = [False] * venv.num_envs
         self._finished: list[deque[EpisodeSummary]] = [deque() for _ in range(venv.num_envs)]
         self._raw: list[dict[str, Any]] = [{}] * venv.num_envs
@@ -164,11 +166,16 @@ class VecVisualReward(VecEnvWrapper):
         return observations, rewards, dones, infos
 
     def set_task(
-        self, instruction: Instruction, *, goal: Goal = None, indices: Sequence[int] | None = None
+        self,
+        instruction: Instruction,
+        *,
+        goal: Goal = None,
+        demo: Demo = (),
+        indices: Sequence[int] | None = None,
     ) -> None:
         """Change what the robots should do, from the next step on."""
         for env in range(self.num_envs) if indices is None else indices:
-            self._tasks[env].set(instruction, goal=goal)
+            self._tasks[env].set(instruction, goal=goal, demo=demo)
             if self._raw[env]:
                 self.session.change_task(env, self._tasks[env].find(self._raw[env]))
 

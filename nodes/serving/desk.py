@@ -214,6 +214,7 @@ class Desk:
                 signals=self.info.signals,
                 max_views=self.info.max_views,
                 goal_image=self.info.goal_image,
+                demo=self.info.demo,
                 history=self.info.history,
                 gates=dict(self.info.gates),
             ),

@@ -54,8 +54,10 @@ class EvalReward(Saving):
     """Where the episodes come from: tabletop, metaworld or fetch."""
     dataset: Path | None = None
     """Folder of recorded episodes (robo-reward record), all of which are taken, not a suite."""
-    goals: Path | None = None
-    """Recorded successes whose last frames are the goal images of models that read one."""
+    demos: Path | None = None
+    """Recorded successes: their last frames are the goal images of models that read one."""
+    one_shot: bool = False
+    """Give models that read a demonstration one success of each task."""
     split: str = "unseen"
     """Which of them: unseen, seen, train or paraphrase."""
     families: tuple[str, ...] = ()
@@ -94,7 +96,7 @@ class EvalReward(Saving):
                     models,
                     episodes,
                     options=options,
-                    goals=self._goals(models),
+                    demos=self._demos(models),
                     on_progress=bar.update_to,
                 )
             figures = {**self._asked(), **result.as_dict()}
@@ -138,6 +140,7 @@ class EvalReward(Saving):
             return EvalOptions(
                 batch_size=self.batch_size,
                 mismatches=self.mismatches,
+                one_shot=self.one_shot,
                 sanity=self.sanity,
                 resamples=self.resamples,
                 seed=self.seed,
@@ -193,24 +196,25 @@ class EvalReward(Saving):
             stack.callback(models[name].close)
         return models
 
-    def _goals(self, models: Mapping[str, RewardModel | Source]) -> dict[str, Frame]:
+    def _demos(self, models: Mapping[str, RewardModel | Source]) -> dict[str, tuple[Frame, ...]]:
         from robo_reward.client.local import describe
-        from robo_reward.evaluate.suites import goal_frames
+        from robo_reward.evaluate.suites import demonstrations
         from robo_reward.models import RewardModel
 
         infos = [describe(m) if isinstance(m, RewardModel) else m.info() for m in models.values()]
-        if not any(info.goal_image for info in infos):
+        if not any(info.goal_image or (self.one_shot and info.demo) for info in infos):
             return {}
-        if self.goals is not None:
+        if self.demos is not None:
             from robo_reward.datasets.log_reader import LogReader
-            from robo_reward.evaluate.suites import goals_of
+            from robo_reward.evaluate.suites import demos_of
 
-            return goals_of(LogReader(self.goals))
+            return demos_of(LogReader(self.demos))
         if self.dataset is not None:
             raise ConfigError(
-                "a model here reads a goal image; name recordings of successes with --goals FOLDER"
+                "a model here is shown how it is done; name recordings of successes with "
+                "--demos FOLDER"
             )
-        return goal_frames(
+        return demonstrations(
             self.suite, families=self.families, seed=self.seed, renderer=self.renderer
         )
 
@@ -224,6 +228,7 @@ class EvalReward(Saving):
             "calibration_file": str(self.calibration) if self.calibration else None,
             "abstain_above": self.abstain_above,
             "renderer": self.renderer,
+            "one_shot": self.one_shot,
             "mismatches": self.mismatches,
             "sanity_episodes": self.sanity,
             "resamples": self.resamples,
@@ -234,7 +239,7 @@ class EvalReward(Saving):
         words = ["robo-reward", "eval-reward", *source]
         if self.dataset is not None:
             words += ["--dataset", str(self.dataset), "--seed", str(self.seed)]
-            words += ["--goals", str(self.goals)] if self.goals else []
+            words += ["--demos", str(self.demos)] if self.demos else []
         else:
             words += ["--suite", self.suite, "--split", self.split]
             words += ["--episodes", str(self.episodes), "--seed", str(self.seed)]
@@ -242,6 +247,7 @@ class EvalReward(Saving):
         words += ["--calibration", str(self.calibration)] if self.calibration else []
         if self.abstain_above is not None:
             words += ["--abstain-above", str(self.abstain_above)]
+        words += ["--one-shot"] if self.one_shot else []
         words += ["--families", *self.families] if self.families else []
         return shlex.join(words)
 

@@ -20,8 +20,9 @@ from .output import write_atomically
 
 if TYPE_CHECKING:
     from robo_reward.client import Source
+    from robo_reward.client.source import ModelInfo
     from robo_reward.datasets.video import VideoFrame
-    from robo_reward.frames import Image
+    from robo_reward.frames import Frame, Image
     from robo_reward.signals import Score as Answer
     from robo_reward.task import Task
 
@@ -53,6 +54,10 @@ class Score(Common):
     """What the robot was asked to do, in one sentence."""
     model: str = "compact"
     """Name, folder or hub id of the reward model; not used with --node."""
+    goal: Path | None = None
+    """Image of the goal, for a model that reads one."""
+    demo: Path | None = None
+    """Video or folder of images of a success, for a model that reads a demonstration."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
     every: int = 1
@@ -81,7 +86,7 @@ class Score(Common):
             raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
         _check_target(self.csv, overwrite=self.yes)
         _check_target(self.overlay, overwrite=self.yes, suffixes=(".mp4", ".gif"))
-        task = Task(instruction=self.instruction)
+        task = Task(instruction=self.instruction, goal=self._goal(), demo=self._demo())
         frames = read_video(self.video, every=self.every)
         total = -(-count_frames(self.video) // self.every)
         with (
@@ -89,6 +94,7 @@ class Score(Common):
             self.console().bar("score", total=total, unit="frames") as bar,
         ):
             info = source.info()
+            _check_shown(info, task)
             rows = []
             film = Film()
             for read, row in self._score(source, task, frames):
@@ -121,6 +127,23 @@ class Score(Common):
         if step > 1:
             _log.info("showing each %d. of %d rows; --csv or --json give all", step, len(rows))
         return table([*rows[:-1:step], rows[-1]])
+
+    def _goal(self) -> Frame | None:
+        from robo_reward.datasets.video import read_image
+        from robo_reward.frames import Frame
+
+        return None if self.goal is None else Frame.of(read_image(self.goal), camera="goal")
+
+    def _demo(self) -> tuple[Frame, ...]:
+        from robo_reward.datasets.clips import DEMO_FRAMES, spread_places
+        from robo_reward.datasets.video import read_video
+        from robo_reward.frames import Frame
+
+        if self.demo is None:
+            return ()
+        images = [read.image for read in read_video(self.demo)]
+        places = spread_places(len(images), count=DEMO_FRAMES)
+        return tuple(Frame.of(images[place], camera="demo") for place in places)
 
     def _open_source(self) -> Any:
         if self.node is not None:
@@ -181,6 +204,13 @@ class Score(Common):
                 )
             for read, answer in zip(batch, answers, strict=True):
                 yield read, _row(read, answer, is_done=gate.update(answer.signals.done))
+
+
+def _check_shown(info: ModelInfo, task: Task) -> None:
+    if task.goal is not None and not info.goal_image:
+        raise ConfigError(f"{info.model} reads no goal image; leave --goal out")
+    if task.demo and not info.demo:
+        raise ConfigError(f"{info.model} reads no demonstration; leave --demo out")
 
 
 def _row(read: VideoFrame, answer: Answer, *, is_done: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``robo-reward train-reward``: make the data, train the compact model, write its folder."""
+"""``robo-reward train-reward``: make the data, train a reward model, write its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from robo_reward.errors import ConfigError, require
 
@@ -29,11 +29,12 @@ HELD_OUT_EPISODES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReward(Saving):
-    """Train the compact reward model on rollouts of the table-top suite.
+    """Train a reward model: the compact one on rollouts of the table-top suite, or a small one.
 
-    Records the rollouts first, as far as they are not there yet; the same flags give the same data
-    and the same weights on the same machine. Killed, it goes on: run it again with the same --out
-    and --yes.
+    --preset compact records the rollouts first, as far as they are not there yet; the same flags
+    give the same data and the same weights on the same machine. Killed, it goes on: run it again
+    with the same --out and --yes. --preset classifier and --preset preference put small heads on a
+    frozen encoder, in minutes on a CPU, from recordings of your own.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -41,11 +42,16 @@ class TrainReward(Saving):
         "robo-reward train-reward --without-family stack --out outputs/no-stack",
         "robo-reward train-reward --init compact --rate 1e-3 --dataset recordings/",
         "robo-reward train-reward --episodes 400 --steps 300 --out outputs/try",
+        "robo-reward train-reward --preset classifier --data recordings/ --out outputs/mine",
         "robo-reward eval-reward --model compact outputs/compact/model",
     )
 
+    preset: Literal["compact", "classifier", "preference"] = "compact"
+    """compact: all signals, of any sentence. classifier: done, of one task, from some labelled
+    frames. preference: progress, from which of two frames is further (RL-VLM-F)."""
     data: Path = Path("data/tabletop")
-    """Folder of the recorded rollouts."""
+    """Folder of the recorded rollouts; for the other presets recordings as adapt reads them, or a
+    folder with pictures in success/ and failure/."""
     episodes: int = 6000
     """Rollouts to train on, 27 KB a frame, about 28 frames each."""
     data_seed: int = 0
@@ -65,7 +71,16 @@ class TrainReward(Saving):
     """What the episodes of --dataset show, where they do not say so themselves."""
     encoder: str = ""
     """Pretrained vision backbone of transformers, a folder or hub id, e.g.
-    facebook/dinov2-small; the network of our own when empty."""
+    facebook/dinov2-small; the network of our own when empty, for the other presets the compact
+    model's encoder."""
+    features: Literal["map", "pointed"] = "map"
+    """Of the other presets: map reads the whole picture, pointed what the sentence points at."""
+    frames: int = 200
+    """Of --preset classifier: labelled frames to learn from at most; 0 for all."""
+    pairs: int = 1500
+    """Of --preset preference: pairs of frames to be ordered."""
+    judge: str = ""
+    """Of --preset preference: the model whose contrastive orders them; the truth when empty."""
     text_encoder: str = ""
     """Pretrained text backbone in the same way."""
     freeze: bool = False
@@ -89,6 +104,10 @@ class TrainReward(Saving):
 
     def run(self) -> Result:
         """Record, train, write the folder and its card."""
+        if self.preset != "compact":
+            from .train_heads import train_heads
+
+            return train_heads(self)
         if self.episodes < 1 or self.steps < 1:
             raise ConfigError(
                 f"--episodes and --steps must be at least 1, got {self.episodes} and {self.steps}"

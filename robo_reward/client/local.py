@@ -195,6 +195,7 @@ def describe(model: RewardModel) -> ModelInfo:
         signals=model.capabilities.signals,
         max_views=model.capabilities.max_views,
         goal_image=model.capabilities.goal_image,
+        demo=model.capabilities.demo,
         history=model.capabilities.history,
         gates={} if model.calibration is None else model.calibration.gates(),
     )

@@ -117,6 +117,7 @@ class RemoteSource(Closing):
             signals=welcome.signals,
             max_views=welcome.max_views,
             goal_image=welcome.goal_image,
+            demo=welcome.demo,
             history=welcome.history,
             gates=welcome.gates,
         )

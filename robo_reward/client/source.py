@@ -22,6 +22,7 @@ class ModelInfo:
         signals: Names of the signals it gives.
         max_views: Number of cameras that one query may hold.
         goal_image: Whether ``Task.goal`` is read.
+        demo: Whether ``Task.demo`` is read.
         history: Number of earlier instants that a query may hold.
         gates: Operating points of the calibration by instruction, ``""`` for all others; empty
             where there is none.
@@ -33,6 +34,7 @@ class ModelInfo:
     signals: tuple[str, ...]
     max_views: int
     goal_image: bool
+    demo: bool = False
     history: int = 0
     gates: Mapping[str, GateConfig] = field(default_factory=dict)
 

@@ -15,6 +15,9 @@ from robo_reward.task import Task
 
 from .episode import Episode
 
+DEMO_FRAMES = 8
+"""Frames of a demonstration that a model is shown, spread evenly from the first to the last."""
+
 
 def episode_views(episode: Episode, cameras: Sequence[str] = (), *, limit: int = 1) -> list[Views]:
     """Make the frames of an episode, once for all that is asked about it.

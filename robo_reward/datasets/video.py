@@ -64,6 +64,18 @@ def read_video(path: str | Path, *, every: int = 1, start: int = 0) -> Iterator[
     return _chain(first, chosen)
 
 
+def read_image(path: str | Path) -> Image:
+    """Read one image, ``(H, W, 3) uint8 RGB``.
+
+    Raises:
+        DatasetError: There is none, or it cannot be read.
+        MissingDependency: OpenCV is not installed.
+    """
+    if not Path(path).is_file():
+        raise DatasetError(f"no image {path}; give the path of one")
+    return _from_image(_opencv(), Path(path))
+
+
 def count_frames(path: str | Path) -> int:
     """Return how many frames there seem to be, without decoding; 0 where nobody knows.
 
@@ -127,10 +139,14 @@ def _from_folder(cv2: Any, folder: Path) -> Iterator[VideoFrame]:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DatasetError(f"{folder} holds no images; the names must end in one of {kinds}")
     for index, name in enumerate(names):
-        image = cv2.imread(str(name), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DatasetError(f"{name} cannot be read as an image; remove it or write it anew")
-        yield VideoFrame(index=index, time_s=math.nan, image=_rgb(cv2, image))
+        yield VideoFrame(index=index, time_s=math.nan, image=_from_image(cv2, name))
+
+
+def _from_image(cv2: Any, path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f"{path} cannot be read as an image; remove it or write it anew")
+    return _rgb(cv2, image)
 
 
 def _rgb(cv2: Any, image: Any) -> Image:

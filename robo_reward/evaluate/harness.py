@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -149,7 +149,7 @@ def evaluate(
     episodes: Iterable[Episode],
     *,
     options: EvalOptions | None = None,
-    goals: Mapping[str, Frame] | None = None,
+    demos: Mapping[str, Sequence[Frame]] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> EvalResult:
     """Score episodes with every model and compute all the metrics with 95 % intervals.
@@ -161,18 +161,19 @@ def evaluate(
         models: Name → model in this process, or a source such as a node's client.
         episodes: Recordings with as much truth as there is; metrics that lack theirs are NaN.
         options: What to ask; the defaults when not given.
-        goals: Task family → goal image, for models that read one (``suites.goal_frames``).
+        demos: Task family → frames of a success, of which the last one is the goal image
+            (``suites.demonstrations``), for models that read either.
         on_progress: Called with the number of episodes done.
 
     Raises:
         ValueError: No model was given.
-        DatasetError: There are no episodes, or one lacks a camera or a goal image.
+        DatasetError: There are no episodes, or one lacks a camera or a demonstration.
         RewardLost: A source answered nothing about a whole episode.
     """
     if not models:
         raise ValueError("models must hold at least one model")
     options = options or EvalOptions()
-    runs = [_Run(name, model, options=options, goals=goals) for name, model in models.items()]
+    runs = [_Run(name, model, options=options, demos=demos) for name, model in models.items()]
     for number, episode in enumerate(episodes):
         for run in runs:
             run.add(episode, number=number)
@@ -192,10 +193,10 @@ class _Run:
         model: RewardModel | Source,
         *,
         options: EvalOptions,
-        goals: Mapping[str, Frame] | None,
+        demos: Mapping[str, Sequence[Frame]] | None,
     ) -> None:
         self.name = name
-        self.asker = Asker(model, options=options, goals=goals)
+        self.asker = Asker(model, options=options, demos=demos)
         self.options = options
         self.seconds = 0.0
         self.frames = 0

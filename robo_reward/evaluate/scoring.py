@@ -38,6 +38,7 @@ class EvalOptions:
         mismatches: How many of an episode's false instructions are asked about, in every frame.
         wordings: How many true paraphrases of each kind are asked about in the last frame.
         other_tasks: Whether successes are asked about under the instructions of other tasks.
+        one_shot: Whether a model that reads a demonstration is given one of the task.
         sanity: Number of successes that the sanity clips are made from; 0 for none.
         pairs: Pairs of frames for the direction metrics, each an eighth of the episode apart.
         resamples: Bootstrap resamples over episodes.
@@ -55,6 +56,7 @@ class EvalOptions:
     mismatches: int = 3
     wordings: int = 6
     other_tasks: bool = True
+    one_shot: bool = False
     sanity: int = 40
     pairs: int = 16
     resamples: int = 1000
@@ -111,7 +113,7 @@ class Asker:
     Args:
         model: A reward model, or a source such as a node's client.
         options: Batch size and time-out.
-        goals: Task family → goal image, for a model that reads one.
+        demos: Task family → frames of a success, for a model that reads one or its last frame.
     """
 
     def __init__(
@@ -119,11 +121,11 @@ class Asker:
         model: RewardModel | Source,
         *,
         options: EvalOptions,
-        goals: Mapping[str, Frame] | None = None,
+        demos: Mapping[str, Sequence[Frame]] | None = None,
     ) -> None:
         self.model = model
         self.options = options
-        self.goals = goals or {}
+        self.demos = demos or {}
         self.queries = 0
         self.missing: Counter[str] = Counter()
 
@@ -137,26 +139,28 @@ class Asker:
         """Model name and weight hash."""
         return self._info().model
 
-    @property
-    def goal_image(self) -> bool:
-        """Whether the model reads ``Task.goal``."""
-        return self._info().goal_image
-
     def task(self, episode: Episode, text: str) -> Task:
-        """Return what is asked of an episode: a sentence, and the goal image where one is read.
+        """Return what is asked of an episode: a sentence, and what a model that reads it is shown.
 
-        The image is that of the episode's family under every sentence: a model that reads only
-        the image is thereby seen to ignore language.
+        Goal image and demonstration are those of the episode's family under every sentence: a model
+        that reads only them is thereby seen to ignore language.
 
         Raises:
-            DatasetError: The model reads a goal image and there is none of this family.
+            DatasetError: The model needs a goal image or a demonstration; there is none.
         """
-        if not self.goal_image:
+        info = self._info()
+        one_shot = self.options.one_shot and info.demo
+        if not info.goal_image and not one_shot:
             return Task(instruction=text)
         family = str(episode.meta.get("family", "all"))
-        if family not in self.goals:
-            raise DatasetError(f"{self.model_id} needs a goal image, and {family} has none")
-        return Task(instruction=text, goal=self.goals[family])
+        if family not in self.demos:
+            raise DatasetError(f"{self.model_id} needs a success of {family} to be shown")
+        shown = tuple(self.demos[family])
+        return Task(
+            instruction=text,
+            goal=shown[-1] if info.goal_image else None,
+            demo=shown if one_shot else (),
+        )
 
     @property
     def history(self) -> int:

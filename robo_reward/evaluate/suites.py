@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robo_reward.datasets.clips import DEMO_FRAMES, spread_places
 from robo_reward.datasets.episode import Episode
 from robo_reward.datasets.log_episode import log_episode
 from robo_reward.errors import ConfigError, did_you_mean
@@ -94,13 +95,13 @@ def open_suite(
     return record(split, episodes=episodes, seed=seed, **options)
 
 
-def goal_frames(
+def demonstrations(
     name: str, *, families: tuple[str, ...] = (), seed: int = 0, **options: Any
-) -> dict[str, Frame]:
-    """Return one goal image per task family: the last frame of a success of the train split.
+) -> dict[str, tuple[Frame, ...]]:
+    """Return one demonstration per task family: a success of the train split, see ``demos_of``.
 
-    For models that read a goal image instead of a sentence. The scene is another one than in the
-    episodes that are judged, as it is wherever a goal image is taken once and used from then on.
+    For models that read one, or a goal image, which is its last frame. The scene is another one
+    than in the episodes that are judged, as it is wherever it is shown once and used from then on.
 
     Args:
         name: A key of ``SUITES``.
@@ -115,28 +116,29 @@ def goal_frames(
     episodes = open_suite(
         name, split="train", episodes=12 * len(wanted), seed=seed, families=families, **options
     )
-    found = goals_of(episodes, wanted)
+    found = demos_of(episodes, wanted)
     absent = ", ".join(sorted(wanted - set(found)))
     if absent:
-        raise ConfigError(
-            f"suite {name} gave no success in training to take a goal image from: {absent}"
-        )
+        raise ConfigError(f"suite {name} gave no success in training to demonstrate {absent}")
     return found
 
 
-def goals_of(episodes: Iterable[Episode], wanted: Collection[str] = ()) -> dict[str, Frame]:
-    """Return task family → last frame of its first success, first camera.
+def demos_of(
+    episodes: Iterable[Episode], wanted: Collection[str] = ()
+) -> dict[str, tuple[Frame, ...]]:
+    """Return task family → ``DEMO_FRAMES`` frames of its first success, first camera.
 
     Args:
         episodes: Read until every wanted family has one; all of them where none is named.
         wanted: Task families.
     """
-    found: dict[str, Frame] = {}
+    found: dict[str, tuple[Frame, ...]] = {}
     for episode in episodes:
         family = str(episode.meta.get("family", "all"))
         if episode.success and family not in found:
             camera, images = next(iter(episode.images.items()))
-            found[family] = Frame.of(images[-1], camera=camera)
+            places = spread_places(len(images), count=DEMO_FRAMES)
+            found[family] = tuple(Frame.of(images[place], camera=camera) for place in places)
         if wanted and set(wanted) <= set(found):
             break
     return found

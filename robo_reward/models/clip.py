@@ -26,7 +26,14 @@ from numpy.typing import NDArray
 
 from robo_reward.errors import ConfigError, ModelNotFound, require
 from robo_reward.frames import Image
-from robo_reward.models.base import Capabilities, Feature, Instants, RewardModel, ScoreArrays
+from robo_reward.models.base import (
+    Capabilities,
+    Feature,
+    Instants,
+    ModelCard,
+    RewardModel,
+    ScoreArrays,
+)
 from robo_reward.query import Query
 from robo_reward.task import Task
 
@@ -34,6 +41,8 @@ CHECKPOINT = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 PROMPT = "a robot that has finished this job: {instruction}"
 BASELINE = "a robot that has not begun with its job"
 PLACE = "{instruction}"
+SIGNALS = ("progress", "progress_delta")
+MAX_VIEWS = 4
 ENCODE_BATCH = 32
 TEXT_CACHE = 1024
 
@@ -58,6 +67,13 @@ class ClipReward(RewardModel):
         ConfigError: A setting makes no sense; all that is wrong is named.
         ModelNotFound: There is no such checkpoint, or it does not embed pictures and sentences.
     """
+
+    card = ModelCard(
+        capabilities=Capabilities(
+            signals=SIGNALS, max_views=MAX_VIEWS, licence="MIT", parameters=151_277_313
+        ),
+        weights=CHECKPOINT,
+    )
 
     def __init__(
         self,
@@ -87,8 +103,8 @@ class ClipReward(RewardModel):
             name="clip",
             version=digest(self._network, settings),
             capabilities=Capabilities(
-                signals=("progress", "progress_delta"),
-                max_views=4,
+                signals=SIGNALS,
+                max_views=MAX_VIEWS,
                 memory_mb=parameters * 4 / 2**20,
                 parameters=parameters,
             ),

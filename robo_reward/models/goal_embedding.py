@@ -26,13 +26,14 @@ import numpy as np
 
 from robo_reward.errors import ConfigError, require
 from robo_reward.frames import Image
-from robo_reward.models.base import Capabilities, Feature, Instants, ScoreArrays
+from robo_reward.models.base import Capabilities, Feature, Instants, ModelCard, ScoreArrays
 from robo_reward.query import Query
 from robo_reward.task import Task
 
 from .goal_distance import GoalReward, Vector
 
 CHECKPOINT = "facebook/dinov2-small"
+SIGNALS = ("progress", "progress_delta")
 RIGHT_ANGLE = {"cosine": 1.0, "l2": 2.0**0.5}
 """Metric → distance of two unit vectors at a right angle."""
 
@@ -54,6 +55,18 @@ class GoalEmbedding(GoalReward):
         ConfigError: A setting makes no sense.
         ModelNotFound: There is no such backbone.
     """
+
+    card = ModelCard(
+        capabilities=Capabilities(
+            signals=SIGNALS,
+            history=1,
+            goal_image=True,
+            demo=True,
+            licence="Apache-2.0",
+            parameters=22_056_576,
+        ),
+        weights=CHECKPOINT,
+    )
 
     def __init__(
         self,
@@ -85,7 +98,7 @@ class GoalEmbedding(GoalReward):
             name="goal-embedding",
             version=digest(self.encoder.module, settings),
             capabilities=Capabilities(
-                signals=("progress", "progress_delta"),
+                signals=SIGNALS,
                 history=int(since == "start"),
                 goal_image=True,
                 demo=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,6 +19,7 @@ from robo_reward.models.calibration import Calibration
 GROUP = "robo_reward.models"
 
 BUILT_IN: dict[str, str] = {
+    "classifier": "robo_reward.models.classifier:Classifier",
     "clip": "robo_reward.models.clip:ClipReward",
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
     "constant": "robo_reward.models.baselines:Constant",
@@ -26,6 +28,7 @@ BUILT_IN: dict[str, str] = {
     "language-blind": "robo_reward.models.baselines:LanguageBlind",
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
     "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
+    "rl-vlm-f": "robo_reward.models.preference:PreferenceReward",
     "roboreward": "robo_reward.models.roboreward:RoboReward",
     "time-counter": "robo_reward.models.baselines:TimeCounter",
     "topreward": "robo_reward.models.topreward:TopReward",
@@ -135,8 +138,18 @@ def _load(text: str, *, device: str, **options: Any) -> RewardModel:
             raise ModelNotFound(f"no endpoint {kind!r}; {did_you_mean(kind, ENDPOINTS)}")
         return _factory(ENDPOINTS[kind])(address, device=device, **options)
     if Path(name).is_dir() or name.count("/") == 1:
-        return _factory(table["compact"])(name, device=device, **options)
+        return _factory(table[_kind(Path(name), table)])(name, device=device, **options)
     raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, table)}")
+
+
+def _kind(folder: Path, table: Mapping[str, str]) -> str:
+    """Return the model that reads a folder: what its ``config.json`` says, else the compact one."""
+    path = folder / "config.json"
+    held = json.loads(path.read_bytes()) if path.is_file() else {}
+    said = held.get("reward_model", "compact")
+    if said not in table:
+        raise ModelNotFound(f"{folder} is of model {said!r}; {did_you_mean(said, table)}")
+    return str(said)
 
 
 def _typed(

@@ -51,6 +51,7 @@ class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
         signals: Names of the signals that the model gives.
         max_views: Number of cameras that one query may hold.
         goal_image: Whether ``Task.goal`` is read.
+        demo: Whether ``Task.demo`` is read.
         history: Number of earlier instants that one query may hold.
         gates: Operating points of the calibration by instruction, ``""`` for all others; empty
             where there is none.
@@ -68,6 +69,7 @@ class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
     signals: tuple[Name, ...]
     max_views: Annotated[int, msgspec.Meta(ge=1, le=64)]
     goal_image: bool
+    demo: bool = False
     history: Annotated[int, msgspec.Meta(ge=0, le=128)] = 0
     gates: Annotated[dict[str, GateConfig], msgspec.Meta(max_length=128)] = msgspec.field(
         default_factory=dict

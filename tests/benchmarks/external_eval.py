@@ -1,12 +1,12 @@
 """Reward models on scenes that they were not made for: Meta-World's 17 unseen tasks, and Fetch.
 
     robo-reward record --suite metaworld --episodes 85 --out data/unseen
-    robo-reward record --suite metaworld --episodes 17 --kinds expert --seed 1 --out data/goals
-    python tests/benchmarks/external_eval.py data/unseen --goals data/goals --resume --json
+    robo-reward record --suite metaworld --episodes 17 --kinds expert --seed 1 --out data/demos
+    python tests/benchmarks/external_eval.py data/unseen --demos data/demos --resume --json
 
 Recording needs the simulators (``make external`` installs them in ``.venv-external``); the last
 command does not. Goal images are the last frames of successes in other scenes of the same tasks;
-without ``--goals`` the models that read them are left out.
+without ``--demos`` the models that read them are left out.
 
 A cell is one model on one folder; each finished cell is one JSON below
 tests/benchmarks/results/external_eval/, and ``--resume`` skips those that are there. Models are
@@ -37,7 +37,7 @@ from robo_reward.cli.output import write_atomically
 from robo_reward.datasets.episode import Episode
 from robo_reward.datasets.log_reader import LogReader
 from robo_reward.evaluate import EvalOptions, evaluate
-from robo_reward.evaluate.suites import goals_of
+from robo_reward.evaluate.suites import demos_of
 from robo_reward.models import load_model
 
 RESULTS = Path(__file__).parent / "results" / "external_eval"
@@ -62,7 +62,7 @@ class Cell:
     name: str
     model: str
     resamples: int
-    goals: Path | None = None
+    demos: Path | None = None
 
     def path(self, results: Path) -> Path:
         """Where its result stands."""
@@ -98,13 +98,13 @@ class Counted:
 
 def play(cell: Cell) -> dict[str, Any]:
     """Evaluate one cell."""
-    goals = goals_of(LogReader(cell.goals)) if cell.goals is not None else {}
+    demos = demos_of(LogReader(cell.demos)) if cell.demos is not None else {}
     options = EvalOptions(resamples=cell.resamples)
     episodes = Counted(LogReader(cell.data))
     began = time.perf_counter()
     model = load_model(cell.model)
     try:
-        result = evaluate({cell.name: model}, episodes, options=options, goals=goals)
+        result = evaluate({cell.name: model}, episodes, options=options, demos=demos)
         figures = result.models[0].as_dict()
     finally:
         model.close()
@@ -163,14 +163,14 @@ def cells_of(data: Path, args: argparse.Namespace) -> Iterator[Cell]:
     """Yield the cells of one folder of recordings."""
     for text in args.models:
         name, _, model = text.rpartition("=")
-        if model in NEED_GOALS and args.goals is None:
+        if model in NEED_GOALS and args.demos is None:
             continue
         yield Cell(
             data=data,
             name=name or Path(model).name,
             model=model,
             resamples=args.resamples,
-            goals=args.goals,
+            demos=args.demos,
         )
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", type=Path, help="folders of recordings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="names, or NAME=FOLDER")
-    parser.add_argument("--goals", type=Path, help="recorded successes of the same tasks")
+    parser.add_argument("--demos", type=Path, help="recorded successes of the same tasks")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--resume", action="store_true", help="skip cells that are there")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from robo_reward.datasets.clips import DEMO_FRAMES
 from robo_reward.errors import ConfigError
 from robo_reward.evaluate import EvalOptions, evaluate
-from robo_reward.evaluate.suites import SUITES, Suite, goal_frames, open_suite
+from robo_reward.evaluate.suites import SUITES, Suite, demonstrations, open_suite
 from robo_reward.models.oracle_pixels import OraclePixels
 
 from . import episodes
@@ -37,17 +38,19 @@ def test_the_tabletop_suite_goes_through_the_harness() -> None:
     assert all(episode.scores.wrong for episode in result.episodes)
 
 
-def test_a_goal_image_is_the_end_of_a_success_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demonstration_is_a_success_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     painted = Suite(
         recorder="tests.evaluate.episodes:record",
         splits=("train", "unseen"),
         families="tests.evaluate.episodes:FAMILIES",
     )
     monkeypatch.setitem(SUITES, "painted", painted)
-    goals = goal_frames("painted")
-    assert set(goals) == {"push", "lift"}
+    demos = demonstrations("painted")
+    assert set(demos) == {"push", "lift"}
     # The painted done of a success; half-way episodes end without it.
-    assert all(frame.image[0, 1, 0] == 255 for frame in goals.values())
+    assert all(frames[-1].image[0, 1, 0] == 255 for frames in demos.values())
+    assert all(frames[0].image[0, 1, 0] == 0 for frames in demos.values())
+    assert all(1 < len(frames) <= DEMO_FRAMES for frames in demos.values())
     monkeypatch.setitem(episodes.FAMILIES, "stack", None)
-    with pytest.raises(ConfigError, match="goal image from: stack"):
-        goal_frames("painted")
+    with pytest.raises(ConfigError, match="demonstrate stack"):
+        demonstrations("painted")

@@ -46,10 +46,10 @@ def test_no_goal_image_no_answer() -> None:
         GoalDistance().score([query])
     episode = Episode(id="x", instruction="move it", images={"front": np.stack([_dot(0)] * 3)})
     options = EvalOptions(resamples=0)
-    with pytest.raises(DatasetError, match="needs a goal image, and all has none"):
+    with pytest.raises(DatasetError, match="needs a success of all"):
         evaluate({"m": GoalDistance()}, [episode], options=options)
-    goals = {"all": Frame.of(_dot(0))}
-    result = evaluate({"m": GoalDistance()}, [episode], options=options, goals=goals)
+    demos = {"all": (Frame.of(_dot(72)), Frame.of(_dot(0)))}
+    result = evaluate({"m": GoalDistance()}, [episode], options=options, demos=demos)
     assert result.models[0].episodes[0].scores.forward.progress == pytest.approx(1.0)
 
 
