@@ -22,6 +22,7 @@ BUILT_IN: dict[str, str] = {
     "classifier": "robo_reward.models.classifier:Classifier",
     "clip": "robo_reward.models.clip:ClipReward",
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
+    "composite": "robo_reward.models.composite:Composite.from_spec",
     "constant": "robo_reward.models.baselines:Constant",
     "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
     "goal-embedding": "robo_reward.models.goal_embedding:GoalEmbedding",
@@ -35,6 +36,8 @@ BUILT_IN: dict[str, str] = {
 }
 """Name → ``module:factory``; nothing is imported until the name is asked for."""
 
+SPECS = (".yaml", ".yml", ".json")
+"""Endings of a file that says what a composite is made of."""
 ENDPOINT = "endpoint:"
 ENDPOINTS: dict[str, str] = {
     "robovalue": "robo_reward.models.robovalue:RoboValueModel",
@@ -137,6 +140,8 @@ def _load(text: str, *, device: str, **options: Any) -> RewardModel:
         if kind not in ENDPOINTS:
             raise ModelNotFound(f"no endpoint {kind!r}; {did_you_mean(kind, ENDPOINTS)}")
         return _factory(ENDPOINTS[kind])(address, device=device, **options)
+    if Path(name).suffix in SPECS and Path(name).is_file():
+        return _factory(table["composite"])(name, device=device, **options)
     if Path(name).is_dir() or name.count("/") == 1:
         return _factory(table[_kind(Path(name), table)])(name, device=device, **options)
     raise ModelNotFound(f"no reward model {name!r}; {did_you_mean(name, table)}")
