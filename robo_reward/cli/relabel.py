@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from .console import Bar
 if TYPE_CHECKING:
     from robo_reward.datasets.recorded import Dataset
     from robo_reward.relabel import Judge, RelabelOptions, Run, Tally
+    from robo_reward.shaping import ShapingConfig
+
+Target = Literal["jsonl", "overlay", "progress", "copy", "in-place"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_log = logging.getLogger("robo_reward.relabel")
 PRICED_S = 5.0
 """How long --dry-run scores to know the rate."""
 
@@ -30,14 +35,14 @@ PRICED_S = 5.0
 class Relabel(Saving):
     """Score every frame of a dataset into a table beside it; the dataset stays as it is.
 
-    Reads recordings of robo-reward record, videos and folders of images. A run that was killed goes
-    on where it was when the same command is given again.
+    Reads recordings of robo-reward record, LeRobot, HDF5 (robomimic, LIBERO, ALOHA), videos and
+    images. A run that was killed goes on where it was when the same command is given again.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
         'robo-reward relabel runs/ --instruction "put the red cube on the blue pad"',
         "robo-reward relabel data/ --instructions sentences.yaml --every 5 --dry-run",
-        "robo-reward relabel data/ --node tcp://gpu:5601 --out labels",
+        "robo-reward relabel demos.hdf5 --node tcp://gpu:5601 --write copy overlay",
     )
 
     dataset: Annotated[Path, tyro.conf.Positional]
@@ -72,6 +77,13 @@ class Relabel(Saving):
     """Threads that decode ahead of the model."""
     timeout: float = 60.0
     """With --node: give up after this many seconds without an answer."""
+    write: tuple[Target, ...] = ()
+    """Besides the table: jsonl, overlay (films), progress (for LeRobot's RA-BC), copy (the dataset
+    with rewards in it), in-place (rewards added to HDF5 files themselves)."""
+    reward: str = "potential"
+    """How a copy's rewards are made from the signals: a shaping preset, e.g. dense or sparse."""
+    replace_rewards: bool = False
+    """In a copy: rewards that are there already make way, and are kept under another name."""
     resume: bool = True
     """Go on with the run that was begun with the same settings; --no-resume begins anew."""
     dry_run: bool = False
@@ -84,8 +96,13 @@ class Relabel(Saving):
 
         if self.timeout <= 0:
             raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
-        options = self._options()
+        from robo_reward.relabel.export import check_target
+        from robo_reward.shaping import preset
+
+        options, shaping = self._options(), preset(self.reward)
         dataset = open_dataset(self.dataset)
+        for target in self.write:
+            check_target(target, dataset.kind)
         ids = plan_episodes(dataset, options)
         with self._open_judge() as judge:
             if self.dry_run:
@@ -97,6 +114,7 @@ class Relabel(Saving):
 
             with open_output(self, name="", folder=folder, overwrite=True) as output:
                 result = self._label(dataset, judge, options, run, total=len(ids))
+                result |= self._write(dataset, run.folder, shaping)
                 output.write_json("result.json", result)
         return result
 
@@ -191,6 +209,22 @@ class Relabel(Saving):
             "failed": len(head.skipped)
             + sum(count for status, count in tally.missing.items() if status != "abstained"),
         }
+
+    def _write(self, dataset: Dataset, folder: Path, shaping: ShapingConfig) -> dict[str, Any]:
+        from robo_reward.datasets.labels import LabelTable
+        from robo_reward.relabel.export import export
+        from robo_reward.relabel.truth import compare_with_truth
+
+        table = LabelTable(folder)
+        found: dict[str, Any] = {"truth": compare_with_truth(dataset, table)}
+        if wrong := found["truth"].get("done_but_recorded_as_failure"):
+            _log.warning("the gate says done in %d episodes recorded as failures", wrong)
+        for target in self.write:
+            made = export(
+                target, dataset, table, folder, shaping=shaping, replace=self.replace_rewards
+            )
+            found.setdefault("written", []).extend(map(str, made))
+        return found
 
     def _price(
         self, dataset: Dataset, judge: Judge, options: RelabelOptions, *, total: int

@@ -44,7 +44,17 @@ def _is_log(path: Path) -> bool:
     return _holds(path, test)
 
 
+def _is_hdf5(path: Path) -> bool:
+    return _holds(path, lambda file: file.suffix.lower() in HDF5_SUFFIXES)
+
+
+def _is_lerobot(path: Path) -> bool:
+    return (path / "meta" / "info.json").is_file()
+
+
 _FORMATS: tuple[tuple[Callable[[Path], bool], str], ...] = (
+    (_is_lerobot, "robo_reward.datasets.lerobot_dataset:LeRobotDataset"),
+    (_is_hdf5, "robo_reward.datasets.hdf5_dataset:Hdf5Dataset"),
     (_is_log, "robo_reward.datasets.log_dataset:LogDataset"),
     (lambda path: True, "robo_reward.datasets.video_dataset:VideoDataset"),
 )

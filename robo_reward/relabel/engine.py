@@ -17,6 +17,7 @@ from pathlib import Path
 from robo_reward.datasets.labels import FILE, LabelHead, LabelRow, write_labels
 from robo_reward.datasets.recorded import Dataset, Instant, Recorded, Segment
 from robo_reward.errors import DatasetError, InstructionError, ModelError
+from robo_reward.history import History
 from robo_reward.query import Query
 from robo_reward.signals import SIGNALS, Score
 from robo_reward.task import Task
@@ -146,7 +147,7 @@ def label_episodes(
                 cameras=options.cameras,
                 max_views=info.max_views,
                 every=options.every,
-                first=0 if judge.looks_back else before.next_batch(episode.index),
+                first=0 if info.history else before.next_batch(episode.index),
                 batch=options.batch,
                 last_too=options.goal == "last",
             )
@@ -243,6 +244,7 @@ class _Episode:
         self._parts: tuple[Segment, ...] = ()
         self._tasks: dict[str, Task] = {}
         self._before: Instant | None = None
+        self._past = History(judge.info().history)
 
     def label(self, ahead: Ahead) -> Iterator[Batch]:
         """Yield the batches that were scored now.
@@ -272,16 +274,18 @@ class _Episode:
     def _rows(self, instants: Sequence[Instant], number: int) -> list[LabelRow]:
         options, episode = self._options, self._stream.wanted.episode
         before = [self._before, *instants[:-1]]
-        queries = [
-            Query(
+        queries = []
+        for place, (instant, old) in enumerate(zip(instants, before, strict=True)):
+            query = Query(
                 task=self._task(instant),
                 newest=instant.frames,
                 reference=old.frames if old is not None else (),
+                history=self._past.instants,
                 episode=episode.index,
                 step=number * options.batch + place,
             )
-            for place, (instant, old) in enumerate(zip(instants, before, strict=True))
-        ]
+            queries.append(query)
+            self._past.add(instant.frames)
         scores = self._judge.score(queries)
         return [
             self._row(instant, query, score)

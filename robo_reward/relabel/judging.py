@@ -23,9 +23,6 @@ from robo_reward.task import Task
 class Judge(Protocol):
     """What answers the queries of a run."""
 
-    looks_back: bool
-    """Whether an episode must be shown from its begin, for the model keeps what it saw."""
-
     def info(self) -> ModelInfo:
         """Say which model answers."""
         ...
@@ -49,12 +46,12 @@ class ModelJudge:
     Its cache is emptied before every batch, and only what the batch before it made of its last
     instant is put back. So a frame is encoded once; only one that comes again in a later batch,
     pixel by pixel, is encoded again, because the composition of a batch decides the last bits of
-    its rows.
+    its rows. A model that looks back keeps the whole episode in its cache; after an interruption
+    such an episode is shown from its begin.
     """
 
     def __init__(self, model: RewardModel) -> None:
         self.model = model
-        self.looks_back = model.capabilities.history > 0
         self._goal: list[tuple[Frame, Feature]] = []
         self._kept: list[tuple[Frame, Feature]] = []
 
@@ -71,7 +68,8 @@ class ModelJudge:
 
     def show(self, batch: Sequence[Sequence[Frame]], task: Task) -> None:
         """Encode the frames of a batch together."""
-        self.model.cache.clear()
+        if not self.model.capabilities.history:
+            self.model.cache.clear()
         if not self._apart:
             return  # encoded with the queries, which name the sentence
         self.model.encode(frame for frames in batch for frame in frames)
@@ -96,8 +94,6 @@ class SourceJudge:
         source: Sends the frames; keeps those that were sent.
         timeout_s: How long a batch may take before the run stops.
     """
-
-    looks_back = False
 
     def __init__(self, source: Source, *, timeout_s: float) -> None:
         self.source = source

@@ -21,7 +21,8 @@ pytest.importorskip("pyarrow")
 
 from robo_reward.datasets.formats import open_dataset
 from robo_reward.datasets.labels import LabelTable
-from tests.relabel.recordings import PUSH, image_folders, logs, ramp
+
+from .recordings import PUSH, image_folders, logs, ramp
 
 Command = Callable[..., Any]
 BASE = ("--model", "oracle-pixels", "--json", "--instruction", PUSH)
