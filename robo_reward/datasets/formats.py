@@ -37,11 +37,23 @@ def _holds(path: Path, test: Callable[[Path], bool]) -> bool:
     return test(path) if path.is_file() else any(test(p) for p in path.iterdir() if p.is_file())
 
 
-def _is_log(path: Path) -> bool:
-    def test(file: Path) -> bool:
-        return ".mcap" in file.suffixes
+def _mcaps(path: Path) -> list[Path]:
+    names = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    return [name for name in names if ".mcap" in name.suffixes]
 
-    return _holds(path, test)
+
+def _is_log(path: Path) -> bool:
+    from .log_reader import is_recording
+
+    found = _mcaps(path)
+    # One that cannot be read is left to the reader of recordings, which names it.
+    return bool(found) and any(is_recording(name) is not False for name in found)
+
+
+def _is_ros(path: Path) -> bool:
+    if path.is_dir() and any((p / "metadata.yaml").is_file() for p in (path, *path.iterdir())):
+        return True
+    return bool(_mcaps(path))
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -52,10 +64,13 @@ def _is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
+_ROS = "robo_reward.datasets.ros_dataset:RosDataset"
 _FORMATS: tuple[tuple[Callable[[Path], bool], str], ...] = (
     (_is_lerobot, "robo_reward.datasets.lerobot_dataset:LeRobotDataset"),
     (_is_hdf5, "robo_reward.datasets.hdf5_dataset:Hdf5Dataset"),
+    (lambda path: (path / "metadata.yaml").is_file(), _ROS),
     (_is_log, "robo_reward.datasets.log_dataset:LogDataset"),
+    (_is_ros, _ROS),
     (lambda path: True, "robo_reward.datasets.video_dataset:VideoDataset"),
 )
 """Test and ``module:class``, the first that says yes; a video is what is left."""

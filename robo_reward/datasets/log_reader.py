@@ -92,6 +92,22 @@ class LogReader:
                 log.warning("skipped: %s", error)
 
 
+def is_recording(path: Path) -> bool | None:
+    """Whether a file was written by the recorder; ``None`` where it cannot be read at all."""
+    reader: Any = require("mcap.stream_reader", extra="data")
+    records: Any = require("mcap.records", extra="data")
+    errors: Any = require("mcap.exceptions", extra="data")
+    try:
+        with path.open("rb") as file:
+            for record in reader.StreamReader(file, record_size_limit=MAX_MESSAGE_BYTES).records:
+                # Its first message is the begin of the episode, or the header of a frame.
+                if isinstance(record, records.Channel):
+                    return record.topic == "/episode" or record.topic.endswith("/header")
+    except (errors.McapError, struct.error, EOFError, OSError):
+        return None
+    return None
+
+
 def instruction_of(path: Path) -> str:
     """Return what was asked, from the begin of a file; empty where nothing was.
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +194,7 @@ class Dataset(ABC):
         path: Where it is.
     """
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(self, path: Path) -> None:
         self.path = path

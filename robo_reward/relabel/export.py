@@ -63,8 +63,9 @@ def export(
     """
     from robo_reward.datasets.hdf5_dataset import Hdf5Dataset
     from robo_reward.datasets.lerobot_dataset import LeRobotDataset
+    from robo_reward.datasets.ros_dataset import RosDataset
 
-    from . import write_hdf5, write_lerobot, write_plain
+    from . import write_hdf5, write_lerobot, write_mcap, write_plain
 
     check_target(target, dataset.kind)
     if target == "jsonl":
@@ -81,4 +82,6 @@ def export(
         if target == "progress":
             return [write_lerobot.write_progress(dataset, table, folder)]
         return [write_lerobot.write_copy(dataset, table, folder / "copy", shaping=shaping)]
+    if isinstance(dataset, RosDataset):
+        return write_mcap.write_copy(dataset, table, folder / "copy")
     raise AssertionError(f"no writer for {target} and {dataset.kind}")
