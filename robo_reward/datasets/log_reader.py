@@ -102,7 +102,7 @@ def is_recording(path: Path) -> bool | None:
             for record in reader.StreamReader(file, record_size_limit=MAX_MESSAGE_BYTES).records:
                 # Its first message is the begin of the episode, or the header of a frame.
                 if isinstance(record, records.Channel):
-                    return record.topic == "/episode" or record.topic.endswith("/header")
+                    return bool(record.topic == "/episode" or record.topic.endswith("/header"))
     except (errors.McapError, struct.error, EOFError, OSError):
         return None
     return None

@@ -92,7 +92,7 @@ def _copy_file(path: Path, draft: Path, table: LabelTable, labels: EpisodeLabels
         started = False
         for record in reader.StreamReader(source, validate_crcs=True).records:
             if isinstance(record, records.Header):
-                writer.start(profile=record.profile, library=record.library)
+                writer.start(profile=record.profile)
                 started = True
             elif isinstance(record, records.Schema) and record.id not in schemas:
                 schemas[record.id] = writer.register_schema(

@@ -90,7 +90,7 @@ def single(path: Path, frames: int, *, salt: int = 0) -> Path:
     from mcap.writer import Writer
 
     with path.open("wb") as file:
-        writer = Writer(file)
+        writer: Any = Writer(file)
         writer.start(profile="ros2", library="test")
         schemas: dict[str, int] = {}
         channels: dict[str, int] = {}
