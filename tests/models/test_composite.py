@@ -225,8 +225,8 @@ def test_a_verdict_is_not_calibrated() -> None:
     sure = Interval(value=1.0, low=1.0, high=1.0)
     flat = TaskCalibration(
         curve=DoneCurve(kind="isotonic", x=(0.0, 1.0), y=(0.5, 0.5)), gate=GateConfig(),
-        precision=sure, recall=sure, false_done_per_1000=sure, ece_before=0.0, ece_after=0.0, episodes=1,
-        reached=1,
+        precision=sure, recall=sure, false_done_per_1000=sure, ece_before=0.0, ece_after=0.0,
+        episodes=1, reached=1,
     )  # fmt: skip
     model.calibrate(
         Calibration(
