@@ -9,17 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from robo_reward.client.guarded import answer_each
 from robo_reward.client.local import describe
 from robo_reward.client.source import ModelInfo
-from robo_reward.frames import Frame
 from robo_reward.models.base import RewardModel
-from robo_reward.query import Query
+from robo_reward.models.noise import noise_queries
 from robo_reward.signals import Identity, Score
-from robo_reward.task import Task
 
 from .batcher import Batcher
 from .cost import CostModel
@@ -27,7 +26,8 @@ from .sessions import Job
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_SHAPE = (224, 224, 3)
+WARM_UP_SIZE = 224
+"""Side of the frames of the warm-up, pixels."""
 LONGEST_BATCH_S = 0.5
 SLOT_S = 0.1
 
@@ -135,11 +135,11 @@ class Worker:
     def _climb(self, model: RewardModel) -> None:
         """Run batches of 1, 2, 4 … rows: fits the cost and finds the largest useful batch."""
         chance = np.random.default_rng(0)
-        task = Task(instruction="warm up")
-        model.score(_noise(chance, task, rows=1))  # first use pays for lazy initialisation
+        noise = partial(noise_queries, model, chance=chance, size=WARM_UP_SIZE, compared=True)
+        model.score(noise(1))  # first use pays for lazy initialisation
         rows = 1
         while rows <= self.max_batch:
-            queries = _noise(chance, task, rows=rows)
+            queries = noise(rows)
             start = time.monotonic()
             model.score(queries)
             seconds = time.monotonic() - start
@@ -207,11 +207,3 @@ class Worker:
         detail = f"waited {now - job.arrived_s:.3f} s, the model would be too late"
         score = Score.missing("DEADLINE", identity=identity, detail=detail)
         return Outcome(job=job, score=score, started_s=now)
-
-
-def _noise(chance: np.random.Generator, task: Task, *, rows: int) -> list[Query]:
-    # Noise, so that no two frames have one content hash and every one is encoded.
-    def frame() -> Frame:
-        return Frame.of(chance.integers(0, 256, WARM_UP_SHAPE, dtype=np.uint8))
-
-    return [Query(task=task, newest=(frame(),), reference=(frame(),)) for _ in range(rows)]

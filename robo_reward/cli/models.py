@@ -118,15 +118,11 @@ def _where(model: Any) -> str:
 def _measure(model: Any) -> float:
     import numpy as np
 
-    from robo_reward.frames import Frame
-    from robo_reward.query import Query
-    from robo_reward.task import Task
+    from robo_reward.models.noise import noise_queries
 
-    task = Task(instruction="put the red cube on the blue pad")
-    random = np.random.default_rng(0)
-    shape = (MEASURED_FRAMES + 4, MEASURED_SIZE, MEASURED_SIZE, 3)
-    frames = [Frame.of(image) for image in random.integers(0, 256, shape, np.uint8)]
-    queries = [Query(task=task, newest=(frame,)) for frame in frames]
+    queries = noise_queries(
+        model, MEASURED_FRAMES + 4, chance=np.random.default_rng(0), size=MEASURED_SIZE
+    )
     for query in queries[:4]:
         model.score([query])
     start = time.perf_counter()
