@@ -123,6 +123,7 @@ class CameraNode(Node):
             camera=self.parameters.camera,
             topic=topic,
             lossless=self._capture.lossless,
+            keys=self.keys,
             insecure_no_auth=self._insecure_no_auth,
         )
         self.log.info("camera %s binds %s", self.parameters.camera, self.publisher.address)
@@ -254,6 +255,7 @@ def open_capture(node: CameraNode) -> Capture:
             scene=parameters.scene,
             options=options,
             name=parameters.camera,
+            keys=node.keys,
         )
     if parameters.scene:
         from .capture.scene import SceneCapture

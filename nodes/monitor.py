@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from robo_reward.transport.keys import Keys
 from robo_reward.transport.stream import Arrival, FrameSubscriber
 
 from .diagnostics import FrequencyCheck
@@ -49,7 +50,8 @@ class MonitorNode(Node):
     def on_configure(self) -> None:
         """Connect to all."""
         self._streams = [
-            _Stream(topic, self.address(topic), self.name) for topic in self.parameters.cameras
+            _Stream(topic, self.address(topic), self.name, self.keys)
+            for topic in self.parameters.cameras
         ]
         self._started_s = time.monotonic()
 
@@ -95,18 +97,20 @@ class MonitorNode(Node):
 
 
 class _Stream:
-    def __init__(self, topic: str, address: str, name: str) -> None:
+    def __init__(self, topic: str, address: str, name: str, keys: Keys | None) -> None:
         self.topic = topic
         self.last: Arrival | None = None
         self.rate = FrequencyCheck(topic, min_hz=0.0)
-        self.subscriber = FrameSubscriber(address, name=name, mode="newest", on_frame=self._note)
+        self.subscriber = FrameSubscriber(
+            address, name=name, mode="newest", on_frame=self._note, keys=keys
+        )
 
     def row(self) -> dict[str, Any]:
         stats, last = self.subscriber.stats(), self.last
         age_s = last.age_s() if last is not None else float("nan")
         state = "ok" if stats.connected and age_s < STALE_S else "STALE"
         if not stats.connected:
-            state = "nobody answers"
+            state = stats.why or "nobody answers"
         height, width = last.frame.header.shape[:2] if last is not None else (0, 0)
         return {
             "stream": stats.topic or self.topic,

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from robo_reward.errors import RoboRewardError
+from robo_reward.transport.keys import as_keys
 
 from .console import StatusLine, set_up_logging
 from .diagnostics import Diagnostic, Level, worst
@@ -62,6 +63,7 @@ class Node:
         self.namespace = parameters.namespace
         self.log = logging.getLogger(f"robo_reward.nodes.{self.name}")
         self.stopping = threading.Event()
+        self.keys = as_keys(parameters.keys)
         self._insecure_no_auth = parameters.insecure_no_auth
         self._metrics_at = parameters.metrics
         self.metrics: MetricsServer | None = None

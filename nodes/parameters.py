@@ -27,6 +27,8 @@ class NodeParameters:
     """Put before every relative topic, so that several robots can share a machine."""
     remap: tuple[str, ...] = ()
     """FROM:=TO: another topic, or an address, for a topic."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys): every tcp socket is secured, peers must be allowed."""
     insecure_no_auth: bool = False
     """Allow an address that other machines can reach, without keys."""
     metrics: str = ""

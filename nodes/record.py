@@ -129,11 +129,14 @@ class RecordNode(Node):
         if free < SPARE_BYTES:
             raise DatasetError(f"{out} has {free >> 20} MiB left; choose another disk")
         self._cameras = [
-            FrameSubscriber(self.address(topic), name=self.name, mode="lossless", window=WINDOW)
+            FrameSubscriber(
+                self.address(topic), name=self.name, mode="lossless", window=WINDOW, keys=self.keys
+            )
             for topic in self.parameters.cameras
         ]
         self._events = [
-            EventSubscriber(self.address(topic), name=self.name) for topic in self.parameters.events
+            EventSubscriber(self.address(topic), name=self.name, keys=self.keys)
+            for topic in self.parameters.events
         ]
 
     def on_step(self) -> None:
@@ -188,7 +191,7 @@ class RecordNode(Node):
         for stream in streams:
             stats = stream.stats()
             if not stats.connected:
-                text = "nobody answers"
+                text = stats.why or "nobody answers"
                 found.append(Diagnostic(name=stream.address, level=Level.STALE, message=text))
             elif stats.dropped:
                 text = f"{stats.dropped} items were dropped; is the disk too slow?"

@@ -61,6 +61,12 @@ class ServeParameters(NodeParameters):
     """How long the model may take to load and warm up, seconds."""
     stall_exit: float = 30.0
     """Leave with code 70 when the model has hung for so long, seconds."""
+    peer_sessions: int = 32
+    """Clients at once with one key."""
+    peer_messages_s: float = 10_000.0
+    """Messages per second of one key (or connection, without keys); above it they get BUSY."""
+    peer_mb_s: float = 512.0
+    """Megabytes per second, likewise."""
     robovalue_bind: str = ""
     """HOST:PORT where RoboValue's query contract (JSON over HTTP) is answered too, if anywhere."""
     robovalue_shot_mode: Literal["zero_shot", "one_shot"] = "zero_shot"
@@ -75,6 +81,11 @@ class ServeParameters(NodeParameters):
         found = super().problems()
         if self.threads < 0:
             found.append(f"threads must be >= 0, got {self.threads}")
+        found += [
+            f"{name} must be > 0, got {getattr(self, name):g}"
+            for name in ("peer_sessions", "peer_messages_s", "peer_mb_s")
+            if getattr(self, name) <= 0
+        ]
         if self.max_batch < 1:
             found.append(f"max_batch must be >= 1, got {self.max_batch}")
         try:
@@ -120,7 +131,13 @@ class ServeNode(Node):
                 for name, topic in camera_topics(parameters.camera).items()
             },
             max_batch=parameters.max_batch,
+            keys=self.keys,
             insecure_no_auth=parameters.insecure_no_auth,
+            limits=Limits(
+                peer_sessions=parameters.peer_sessions,
+                peer_messages_s=parameters.peer_messages_s,
+                peer_bytes_s=parameters.peer_mb_s * 1e6,
+            ),
             stall_exit_s=parameters.stall_exit,
             on_stall=give_up,
         )
@@ -140,7 +157,11 @@ class ServeNode(Node):
         self.log.info("ready at %s", self.server.address)
         if self.robovalue is not None:
             # A client like any other: its questions join the batches and wait their turn.
-            self._own = RemoteSource(own_address(self.server.address), priority="offline")
+            self._own = RemoteSource(
+                own_address(self.server.address),
+                priority="offline",
+                keys=None if self.keys is None else self.keys.to_itself(),
+            )
             service = Service(self._own, shot_mode=self.parameters.robovalue_shot_mode)
             self.robovalue.start(service)
             self.log.info("RoboValue at %s: %s", self.robovalue.url, service.described())

@@ -44,6 +44,9 @@ KINDS: dict[str, tuple[str, str]] = {
 
 Restart = Literal["on-failure", "always", "never"]
 
+SHARED = ("namespace", "remap", "keys")
+"""What may stand at the top of the file, for every node in it."""
+TOP_KEYS = (*SHARED, "nodes")
 OWN_KEYS = ("run", "command", "restart", "max_restarts", "folder")
 POINTLESS = frozenset({2, 3})
 """Exit codes that another try cannot change: wrong settings, something not installed."""
@@ -86,14 +89,14 @@ def load_plan(path: Path) -> list[NodeSpec]:
     """
     values = read_yaml(path)
     problems = [
-        f"unknown {key!r}; {did_you_mean(str(key), ('namespace', 'remap', 'nodes'))}"
+        f"unknown {key!r}; {did_you_mean(str(key), TOP_KEYS)}"
         for key in values
-        if key not in ("namespace", "remap", "nodes")
+        if key not in TOP_KEYS
     ]
     nodes = values.get("nodes")
     if not isinstance(nodes, dict) or not nodes:
         raise ConfigError("; ".join([*problems, f"{path}: nodes must be `name: {{run: …}}` lines"]))
-    shared: dict[str, Any] = {key: values[key] for key in ("namespace", "remap") if key in values}
+    shared: dict[str, Any] = {key: values[key] for key in SHARED if key in values}
     specs = []
     for name, settings in nodes.items():
         try:

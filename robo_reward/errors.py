@@ -8,6 +8,7 @@
     ├── DeviceError                  4  no such camera or GPU, port busy, no permission
     ├── TransportError               1
     │   ├── PeerUnreachable          5  nobody answers
+    │   ├── AccessDenied             5  the other end does not let this one in
     │   ├── RewardLost               5  scores stayed away longer than `patience`
     │   └── ProtocolMismatch         6  the two ends speak different versions
     ├── DatasetError                 6  unreadable data
@@ -64,6 +65,12 @@ class TransportError(RoboRewardError):
 
 class PeerUnreachable(TransportError):
     """Nobody answered at this address in time."""
+
+    exit_code = 5
+
+
+class AccessDenied(TransportError):
+    """The other end refuses this one's key, or what its role asks for."""
 
     exit_code = 5
 

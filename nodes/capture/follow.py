@@ -11,7 +11,7 @@ import numpy as np
 from robo_reward.errors import ConfigError
 from robo_reward.protocol.stream import SceneItem
 from robo_reward.transport.inlet import Delivery, Inlet
-from robo_reward.transport.outlet import Secure
+from robo_reward.transport.keys import Keys
 
 from .base import Shot
 from .scene import make_scene, render
@@ -33,7 +33,7 @@ class FollowCapture:
         scene: Gymnasium id of the copy that is kept here.
         options: Arguments of the environment.
         name: What to call this camera there.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
     """
 
     lossless = True
@@ -46,14 +46,16 @@ class FollowCapture:
         scene: str,
         options: Mapping[str, Any],
         name: str,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._scene = scene
         self._options = dict(options)
         # The first copy is made now: a wrong id must show at the start and not at the first state.
         self._copies: dict[int, Any] = {0: make_scene(scene, options)}
         self._ready: set[int] = set()
-        self._inlet = Inlet(address, name=name, mode="lossless", window=WINDOW, secure=secure)
+        self._inlet = Inlet(
+            address, name=name, mode="lossless", window=WINDOW, keys=keys, right="report"
+        )
         self.refused = 0
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +35,9 @@ from robo_reward.task import Task
 from ..lifecycle import Lifecycle, State
 from .batcher import Batcher
 from .cost import CostModel
+from .gather import gather
+from .meter import Meter
+from .refusals import changed, unscored
 from .sessions import Fingerprint, Job, Limits, Question, Session, Sessions, fingerprint
 from .store import FrameStore
 from .worker import Outcome
@@ -98,18 +100,38 @@ class Desk:
         self._batcher = batcher
         self._cost = cost
         self._limits = limits
+        self._meter = Meter(messages_s=limits.peer_messages_s, bytes_s=limits.peer_bytes_s)
         self._reply = reply
         self._hand_back = hand_back
 
-    def on_message(self, routing: bytes, header: Header, parts: Sequence[Buffer]) -> None:
+    def on_message(
+        self,
+        routing: bytes,
+        header: Header,
+        parts: Sequence[Buffer],
+        *,
+        peer: str = "",
+        size: int = 0,
+    ) -> None:
         """Act on a message of the score socket.
+
+        Args:
+            routing: Of the connection.
+            header: What it says.
+            parts: Its bytes.
+            peer: The sender's key; empty where nobody has one.
+            size: Bytes of the message.
 
         Raises:
             Refusal: It cannot be acted on, and is no question that an answer could name.
         """
         self.counts[f"in_{type(header).__name__}"] += 1
+        wait_s = self._meter.wait_s(peer or routing, size)
+        if wait_s:
+            self._slow_down(routing, header, wait_s)
+            return
         if isinstance(header, Hello):
-            self._greet(routing, header)
+            self._greet(routing, header, peer)
             return
         session = self._session(routing, header)
         if isinstance(header, ScoreRequest | MarkRequest):
@@ -121,11 +143,39 @@ class Desk:
         elif isinstance(header, TaskPut):
             self._put_task(session, header, parts)
 
-    def cancel(self, cancel: Cancel) -> None:
-        """Forget the questions that nobody waits for any more."""
+    def _slow_down(self, routing: bytes, header: Header, wait_s: float) -> None:
+        """Tell a client that sends more than its share when to go on."""
+        self.counts["rate_limited"] += 1
+        detail = "more messages or bytes per second than one client may send"
+        made: Header = Refused(reason="BUSY", detail=detail, boot=self.boot)
+        if isinstance(header, ScoreRequest | MarkRequest):
+            self.counts["out_BUSY"] += 1
+            made = unscored(header, self.boot, "BUSY", detail)
+        self._reply(routing, msgspec.structs.replace(made, retry_after_s=wait_s))
+
+    def heard(self, session_id: str, *, peer: str = "") -> None:
+        """Note that a client is alive.
+
+        Raises:
+            Refusal: ``DENIED``: it has another key.
+        """
+        session = self.sessions.find(session_id)
+        if session is not None:
+            _check_owner(session, peer)
+            session.heard_s = time.monotonic()
+
+    def cancel(self, cancel: Cancel, *, peer: str = "") -> None:
+        """Forget the questions that nobody waits for any more.
+
+        Raises:
+            Refusal: ``DENIED``: they are those of another key.
+        """
         session = self.sessions.find(cancel.session)
-        for seq in cancel.seqs if session is not None else ():
-            job = session.jobs.get(seq) if session is not None else None
+        if session is None:
+            return
+        _check_owner(session, peer)
+        for seq in cancel.seqs:
+            job = session.jobs.get(seq)
             if job is not None:
                 self.counts["cancelled"] += 1
                 self._close(job)
@@ -167,9 +217,9 @@ class Desk:
         if not lacking or job.supplied & set(lacking):
             self._refuse(job, error.reason, error.detail)
             return
-        made = _refusal(ask, self.boot, "NEED_FRAMES", "send these frames again")
+        made = unscored(ask, self.boot, "NEED_FRAMES", "send these frames again")
         self._close(job)
-        self._answer(job.session, _with(made, need=lacking))
+        self._answer(job.session, changed(made, need=lacking))
 
     def refuse_all(self, reason: str, detail: str) -> None:
         """Answer every open question with a refusal."""
@@ -191,15 +241,13 @@ class Desk:
 
     # -- clients and tasks -----------------------------------------------------------------------
 
-    def _greet(self, routing: bytes, hello: Hello) -> None:
+    def _greet(self, routing: bytes, hello: Hello, peer: str) -> None:
         minor = agree(hello)
         if minor is None:
             raise Refusal("VERSION", mismatch(hello))
         if self._life.state is not State.ACTIVE or self.info is None:
             raise self._not_active()
-        session = self.sessions.greet(hello, routing)
-        if session is None:
-            raise Refusal("BUSY", f"{len(self.sessions)} clients, no more are taken")
+        session = self.sessions.greet(hello, routing, peer=peer)
         self._reply(
             routing,
             Welcome(
@@ -259,17 +307,17 @@ class Desk:
         if session is None or ask.boot != self.boot:
             # Meant for an earlier run of the node, or for nobody: it is not executed here.
             self.counts["refused_NOT_READY"] += 1
-            made = _refusal(ask, self.boot, "NOT_READY", "unknown session, say hello first")
+            made = unscored(ask, self.boot, "NOT_READY", "unknown session, say hello first")
             self._reply(routing, made)
             return
         try:
             self._admit(session, ask, parts)
         except Missing as missing:
-            made = _refusal(ask, self.boot, "NEED_FRAMES", "send these frames again")
-            self._answer(session, _with(made, need=missing.frames[:128]))
+            made = unscored(ask, self.boot, "NEED_FRAMES", "send these frames again")
+            self._answer(session, changed(made, need=missing.frames[:128]))
         except Refusal as refusal:
-            made = _refusal(ask, self.boot, refusal.reason, refusal.detail)
-            self._answer(session, _with(made, retry_after_s=self._retry_after(refusal.reason)))
+            made = unscored(ask, self.boot, refusal.reason, refusal.detail)
+            self._answer(session, changed(made, retry_after_s=self._retry_after(refusal.reason)))
 
     def _admit(self, session: Session, ask: Question, parts: Sequence[Buffer]) -> None:
         mark = fingerprint(ask)
@@ -277,7 +325,7 @@ class Desk:
         if known is not None:
             self._same(known[1], mark, ask)
             self.counts["duplicates"] += 1
-            self._answer(session, _with(known[2], attempt=ask.attempt))
+            self._answer(session, changed(known[2], attempt=ask.attempt))
             return
         job = session.jobs.get(ask.seq)
         if job is not None:
@@ -454,11 +502,11 @@ class Desk:
             self._refuse(job, reason, detail)
         elif not job.told:
             job.told = True
-            self._answer(job.session, _refusal(job.question, self.boot, reason, detail))
+            self._answer(job.session, unscored(job.question, self.boot, reason, detail))
 
     def _refuse(self, job: Job, reason: str, detail: str) -> None:
-        made = _refusal(job.question, self.boot, reason, detail)
-        self._finish(job, _with(made, retry_after_s=self._retry_after(reason)))
+        made = unscored(job.question, self.boot, reason, detail)
+        self._finish(job, changed(made, retry_after_s=self._retry_after(reason)))
 
     def _finish(self, job: Job, made: ScoreReply) -> None:
         self._close(job)
@@ -498,42 +546,6 @@ class Failure:
         self.error = error
 
 
-def gather(
-    things: Sequence[object],
-    then: Callable[[list[object], BaseException | None], None],
-) -> None:
-    """Call ``then`` with all values, or the first error, once every future among them is done."""
-    waiting = [one for one in things if isinstance(one, Future) and not one.done()]
-    if not waiting:
-        then(*_results(things))
-        return
-    left = len(waiting)
-    lock = threading.Lock()
-
-    def count(_: Future[Any]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if left:
-                return
-        then(*_results(things))
-
-    for future in waiting:
-        future.add_done_callback(count)
-
-
-def _results(things: Sequence[object]) -> tuple[list[object], BaseException | None]:
-    values = []
-    for one in things:
-        if isinstance(one, Future):
-            error = one.exception()
-            if error is not None:
-                return [], error
-            one = one.result()
-        values.append(one)
-    return values, None
-
-
 def _make_task(
     put: TaskPut, task: Future[Task], values: list[object], error: BaseException | None
 ) -> None:
@@ -559,25 +571,6 @@ def _part(ref: FrameRef, parts: Sequence[Buffer]) -> Buffer:
     return parts[ref.part]
 
 
-def _refusal(ask: Question, boot: str, reason: str, detail: str) -> ScoreReply:
-    return ScoreReply(
-        session=ask.session,
-        boot=boot,
-        seq=ask.seq,
-        attempt=ask.attempt,
-        env=ask.env,
-        episode=ask.episode,
-        step=ask.step,
-        reason=reason,
-        detail=detail[:256],
-    )
-
-
-def _with(reply: ScoreReply, **changes: object) -> ScoreReply:
-    changed: ScoreReply = msgspec.structs.replace(reply, **changes)
-    return changed
-
-
-def refused(refusal: Refusal, *, boot: str) -> Refused:
-    """Make the answer to a message that was not taken."""
-    return Refused(reason=refusal.reason, detail=refusal.detail[:256], boot=boot)
+def _check_owner(session: Session, peer: str) -> None:
+    if session.peer != peer:
+        raise Refusal("DENIED", "this session is that of another key")

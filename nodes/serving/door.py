@@ -10,12 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from robo_reward.protocol.envelope import Codec, Header, Refusal
 from robo_reward.protocol.handshake import Beat, BeatReply, Cancel
 from robo_reward.protocol.score import CONTROL_FROM_NODE, CONTROL_TO_NODE, FROM_NODE, TO_NODE
 from robo_reward.transport.clock import clock_name
+from robo_reward.transport.guard import Handshakes, guard_for
+from robo_reward.transport.keys import Keys
 from robo_reward.transport.sockets import (
     Address,
     Waker,
@@ -23,12 +24,12 @@ from robo_reward.transport.sockets import (
     check_address,
     make_context,
     open_socket,
-    receive,
-    receive_views,
+    receive_from,
     send,
 )
 
-from .desk import Desk, Failure, refused
+from .desk import Desk, Failure
+from .refusals import refused
 from .worker import Outcome
 
 logger = logging.getLogger(__name__)
@@ -47,16 +48,19 @@ class Door:
     Args:
         address: Endpoint of the score socket; the control socket takes the next port, a free one
             where the port is ``0`` or ``*``, or ``<path>.control``.
-        insecure_no_auth: Allow an endpoint that other machines can reach.
+        keys: Secure both sockets.
+        insecure_no_auth: Allow an endpoint that other machines can reach, without keys.
     """
 
-    def __init__(self, address: str, *, insecure_no_auth: bool = False) -> None:
+    def __init__(
+        self, address: str, *, keys: Keys | None = None, insecure_no_auth: bool = False
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.on_tick: Callable[[float], None] = lambda now_s: None
         self.on_beat: Callable[[Beat], BeatReply] | None = None
         self._desk: Desk | None = None
         self._done: deque[Outcome | Failure | Callable[[], None]] = deque()
-        self._strikes: dict[bytes, list[float]] = {}
+        self._strikes: dict[str | bytes, list[float]] = {}
         self._waker = Waker()
         self._stop = threading.Event()
         self._context = make_context()
@@ -65,15 +69,12 @@ class Door:
             # Replies are small: a whole window of them must fit, or a burst would lose its tail.
             self._score = self._open(send_hwm=1024, receive_hwm=64)
             self._control = self._open(send_hwm=1000, receive_hwm=1000, max_part_bytes=65536)
-            events = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-            self._monitor = self._score.get_monitor_socket(events | zmq.EVENT_ACCEPTED)
-            self._sockets.append(self._monitor)
-            self.address = bind_socket(self._score, address, insecure_no_auth=insecure_no_auth)
-            self.control = bind_socket(
-                self._control,
-                control_address(address, bound=self.address),
-                insecure_no_auth=insecure_no_auth,
-            )
+            self._handshakes = Handshakes(self._score)
+            self._sockets.append(self._handshakes.monitor)
+            self._guard = guard_for(self._context, keys, address)
+            bind = functools.partial(bind_socket, keys=keys, insecure_no_auth=insecure_no_auth)
+            self.address = bind(self._score, address)
+            self.control = bind(self._control, control_address(address, bound=self.address))
         except BaseException:
             self._close_sockets()
             raise
@@ -84,6 +85,10 @@ class Door:
         """Port of the control socket; 0 where it has none."""
         is_tcp = self.control.startswith("tcp://")
         return int(self.control.rpartition(":")[2]) if is_tcp else 0
+
+    def guarded(self) -> dict[str, int]:
+        """Return how many keys were admitted, were strangers, or were denied what they asked."""
+        return {} if self._guard is None else dict(self._guard.counts)
 
     def start(self, desk: Desk) -> None:
         """Begin to serve."""
@@ -132,7 +137,7 @@ class Door:
         readers = {
             self._score: self._read_score,
             self._control: self._read_control,
-            self._monitor: self._read_monitor,
+            self._handshakes.monitor: self._read_handshakes,
         }
         for one in (self._waker, *readers):
             poller.register(one, zmq.POLLIN)
@@ -166,9 +171,7 @@ class Door:
         self.on_tick(now_s)
         if len(self._strikes) > 1024:
             self._strikes = {
-                routing: times
-                for routing, times in self._strikes.items()
-                if now_s - times[-1] < IGNORED_S
+                who: times for who, times in self._strikes.items() if now_s - times[-1] < IGNORED_S
             }
 
     def _deliver(self) -> None:
@@ -185,64 +188,75 @@ class Door:
     def _read_score(self) -> None:
         assert self._desk is not None
         for _ in range(READ_AT_ONCE):  # answers must go out between the messages of a flood
-            message = receive_views(self._score)
-            if message is None:
+            found = receive_from(self._score, keyed=self._guard is not None)
+            if found is None:
                 return
+            peer, message = found
             routing = bytes(message[0])
-            if self._ignored(routing):
+            if self._ignored(peer, routing):
                 self.counts["ignored"] += 1
                 continue
             try:
+                self._check(peer)
                 header, parts = TO_NODE.unpack(message[1:])
-                self._desk.on_message(routing, header, parts)
+                size = sum(len(part) for part in message)
+                self._desk.on_message(routing, header, parts, peer=peer, size=size)
             except Refusal as refusal:
-                self._refuse(routing, refusal)
+                self._refuse(peer, routing, refusal)
         self._waker.wake()
 
-    def _refuse(self, routing: bytes, refusal: Refusal) -> None:
+    def _check(self, peer: str) -> None:
+        """Refuse a peer whose role is not to ask for scores; nothing it says is even parsed."""
+        if self._guard is not None:
+            self._guard.check(peer, "query")
+
+    def _refuse(self, peer: str, routing: bytes, refusal: Refusal) -> None:
         self.counts[f"refused_{refusal.reason}"] += 1
         if refusal.reason in ("BAD_HEADER", "TOO_LARGE", "BAD_PAYLOAD"):
-            self._strikes.setdefault(routing, []).append(time.monotonic())
+            self._strikes.setdefault(peer or routing, []).append(time.monotonic())
         assert self._desk is not None
-        self.reply(routing, refused(refusal, boot=self._desk.boot))
+        boot = "" if refusal.reason == "DENIED" else self._desk.boot
+        self.reply(routing, refused(refusal, boot=boot))
 
-    def _ignored(self, routing: bytes) -> bool:
+    def _ignored(self, peer: str, routing: bytes) -> bool:
         """Whether this peer has sent so much rubbish that it is not listened to for a while."""
-        times = self._strikes.get(routing)
+        who = peer or routing  # a key is known again after a reconnection
+        times = self._strikes.get(who)
         if not times:
             return False
         if len(times) < STRIKES:
             return False
         now = time.monotonic()
         if now - times[-1] > IGNORED_S:
-            del self._strikes[routing]
+            del self._strikes[who]
             return False
         return times[-1] - times[-STRIKES] <= STRIKE_WINDOW_S
 
     def _read_control(self) -> None:
-        assert self._desk is not None
         for _ in range(READ_AT_ONCE):
-            message = receive(self._control)
-            if message is None:
+            found = receive_from(self._control, keyed=self._guard is not None)
+            if found is None:
                 return
+            peer, message = found
             try:
+                self._check(peer)
                 header, _ = CONTROL_TO_NODE.unpack(message[1:])
+                self._heed(peer, bytes(message[0]), header)
             except Refusal as refusal:
                 self.counts[f"refused_{refusal.reason}"] += 1
-                continue
-            if isinstance(header, Cancel):
-                self._desk.cancel(header)
-            elif isinstance(header, Beat) and self.on_beat is not None:
-                session = self._desk.sessions.find(header.session)
-                if session is not None:
-                    session.heard_s = time.monotonic()
-                self._send(self._control, message[0], CONTROL_FROM_NODE, self.on_beat(header))
 
-    def _read_monitor(self) -> None:
-        while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
-            failed = event != zmq.EVENT_ACCEPTED
-            self.counts["handshakes_failed" if failed else "connections"] += 1
+    def _heed(self, peer: str, routing: bytes, header: Header) -> None:
+        assert self._desk is not None
+        if isinstance(header, Cancel):
+            self._desk.cancel(header, peer=peer)
+        elif isinstance(header, Beat) and self.on_beat is not None:
+            self._desk.heard(header.session, peer=peer)
+            self._send(self._control, routing, CONTROL_FROM_NODE, self.on_beat(header))
+
+    def _read_handshakes(self) -> None:
+        self._handshakes.read(keyed=self._guard is not None)
+        self.counts["connections"] = self._handshakes.accepted
+        self.counts["handshakes_failed"] = self._handshakes.failed
 
     def _send(
         self, socket: zmq.Socket[bytes], routing: bytes, codec: Codec[Header], header: Header

@@ -13,10 +13,12 @@ from robo_reward.protocol.envelope import Refusal
 from robo_reward.protocol.score import MarkRequest
 from robo_reward.query import Mark
 from robo_reward.task import Task
+from robo_reward.transport.keys import Keys
 from robo_reward.transport.stream import FrameSubscriber
 
 from ..join import FrameJoiner, Joined
-from .desk import Failure, gather
+from .desk import Failure
+from .gather import gather
 from .sessions import Job
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Marks:
         failed: Takes a job that no frame will answer.
         wake: Runs something in the I/O thread.
         history: Says at how many earlier instants the model looks.
+        keys: Secure the sockets.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Marks:
         failed: Callable[[Failure], None],
         wake: Callable[[Callable[[], None]], None],
         history: Callable[[], int],
+        keys: Keys | None = None,
     ) -> None:
         self.joiner = FrameJoiner()
         self.misalignment_s = 0.0
@@ -60,7 +64,7 @@ class Marks:
         self._jobs: list[tuple[Job, Future[Task]]] = []
         self.joiner.listen(self._arrived)
         self._subscribers = [
-            FrameSubscriber(address, name="reward", on_frame=self.joiner.put)
+            FrameSubscriber(address, name="reward", on_frame=self.joiner.put, keys=keys)
             for address in cameras.values()
         ]
 

@@ -14,6 +14,7 @@ from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError, ModelError, RoboRewardError
 from robo_reward.models.base import RewardModel
 from robo_reward.protocol.handshake import Beat, BeatReply
+from robo_reward.transport.keys import Keys
 
 from ..lifecycle import Lifecycle, State
 from ..measurements import Histogram, Measurement
@@ -43,8 +44,9 @@ class RewardNode(Closing):
         cameras: Name and bound address of each camera that answers marks (stream mode).
         max_batch: Most rows of a batch; the warm-up may find that fewer are better.
         warm_up: Whether to run batches of growing size before the first request.
-        insecure_no_auth: Allow an address that other machines can reach. Nobody is asked who they
-            are then: only on a network that you trust.
+        keys: Secure the sockets: clients need a key on the list, cameras too.
+        insecure_no_auth: Allow an address that other machines can reach, without keys. Nobody is
+            asked who they are then: only on a network that you trust.
         limits: Bounds on clients, queues and frames.
         stall_s: A batch that takes longer than this, and than ten times the slowest usual one, is
             stalled: its questions and new ones get ``STALLED``.
@@ -69,6 +71,7 @@ class RewardNode(Closing):
         cameras: Mapping[str, str] | None = None,
         max_batch: int = 32,
         warm_up: bool = True,
+        keys: Keys | None = None,
         insecure_no_auth: bool = False,
         limits: Limits | None = None,
         stall_s: float = 5.0,
@@ -80,6 +83,7 @@ class RewardNode(Closing):
         self.boot = secrets.token_hex(16)
         self.life = Lifecycle()
         self._limits = limits or Limits()
+        self._keys = keys
         self._insecure_no_auth = insecure_no_auth
         self._wanted = address
         self.cameras = dict(cameras or {})
@@ -125,7 +129,7 @@ class RewardNode(Closing):
             ConfigError: The address is malformed or open to the network without permission.
             DeviceError: The port is busy.
         """
-        door = Door(self._wanted, insecure_no_auth=self._insecure_no_auth)
+        door = Door(self._wanted, keys=self._keys, insecure_no_auth=self._insecure_no_auth)
         self._door = door
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="robo-reward-decode")
         self._desk = Desk(
@@ -146,6 +150,7 @@ class RewardNode(Closing):
                 failed=self._desk.failure,
                 wake=door.call,
                 history=self._history,
+                keys=self._keys,
             )
             self._desk.marks = self._marks
         door.on_tick = self._watch
@@ -184,6 +189,7 @@ class RewardNode(Closing):
         if self._door is not None and self._desk is not None:
             found.update(self._door.counts)
             found.update(self._desk.counts)
+            found.update(self._door.guarded())
             found["sessions"] = len(self._desk.sessions)
             found["open_jobs"] = self._desk.open_jobs
             found["frames_decoded"] = self._desk.store.decoded

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from robo_reward.errors import ConfigError
+from robo_reward.protocol.envelope import Refusal
 from robo_reward.protocol.handshake import Hello, Priority
 from robo_reward.protocol.score import MarkRequest, ScoreReply, ScoreRequest
 from robo_reward.query import Query
@@ -29,6 +31,9 @@ class Limits:
         reply_age_s: How long they are kept.
         silence_s: A client that says nothing for so long is forgotten.
         store_bytes: Frames that are kept.
+        peer_sessions: Clients at once with one key.
+        peer_messages_s: Messages per second of one key; of one connection where nobody has keys.
+        peer_bytes_s: Bytes per second, likewise.
     """
 
     sessions: int = 64
@@ -40,6 +45,15 @@ class Limits:
     reply_age_s: float = 30.0
     silence_s: float = 5.0
     store_bytes: int = 256 * 1024 * 1024
+    peer_sessions: int = 32
+    peer_messages_s: float = 10_000.0
+    peer_bytes_s: float = 512e6
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that would let nothing through."""
+        names = [field.name for field in fields(self) if getattr(self, field.name) <= 0]
+        if names:
+            raise ConfigError(f"limits must be > 0: {', '.join(names)}")
 
 
 Question = ScoreRequest | MarkRequest
@@ -105,6 +119,7 @@ class Session:
 
     id: str
     routing: bytes
+    peer: str
     priority: Priority
     window: int
     heard_s: float
@@ -146,23 +161,42 @@ class Sessions:
         """Return the session of this name."""
         return self._by_id.get(session_id)
 
-    def greet(self, hello: Hello, routing: bytes) -> Session | None:
-        """Take a client in, or move one to its new connection; ``None`` when the node is full."""
+    def greet(self, hello: Hello, routing: bytes, *, peer: str = "") -> Session:
+        """Take a client in, or move one to its new connection.
+
+        Args:
+            hello: What it says.
+            routing: Its connection.
+            peer: Its key, empty where nobody has one.
+
+        Raises:
+            Refusal: ``BUSY`` when the node is full, or has enough of this key; ``DENIED`` for the
+                session of another key.
+        """
         session = self._by_id.get(hello.session)
         if session is None:
-            if len(self._by_id) >= self.limits.sessions:
-                return None
+            self._check_room(peer)
             session = Session(
                 id=hello.session,
                 routing=routing,
+                peer=peer,
                 priority=hello.priority,
                 window=min(hello.window, self.limits.window),
                 heard_s=time.monotonic(),
             )
             self._by_id[hello.session] = session
+        elif session.peer != peer:
+            raise Refusal("DENIED", "this session is that of another key")
         session.routing = routing
         session.heard_s = time.monotonic()
         return session
+
+    def _check_room(self, peer: str) -> None:
+        if len(self._by_id) >= self.limits.sessions:
+            raise Refusal("BUSY", f"{len(self)} clients, no more are taken")
+        same = sum(session.peer == peer for session in self._by_id.values()) if peer else 0
+        if same >= self.limits.peer_sessions:
+            raise Refusal("BUSY", f"{same} clients with this key, no more are taken")
 
     def silent(self, now_s: float) -> list[Session]:
         """Remove and return the clients that have said nothing for too long."""

@@ -50,6 +50,8 @@ class EvalReward(Saving):
     """Uncertainty above which --model gives no score; not given: the calibration's limit."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys), where --node asks for them."""
     suite: str = "tabletop"
     """Where the episodes come from: tabletop, metaworld or fetch."""
     dataset: Path | None = None
@@ -178,7 +180,7 @@ class EvalReward(Saving):
         if self.node is not None:
             from robo_reward.client import connect
 
-            source = connect(self.node, deadline_s=self.timeout, priority="offline")
+            source = connect(self.node, deadline_s=self.timeout, priority="offline", keys=self.keys)
             stack.callback(source.close)
             return {"node": source}
         from robo_reward.models import load_model

@@ -60,6 +60,8 @@ class Score(Common):
     """Video or folder of images of a success, for a model that reads a demonstration."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys), where --node asks for them."""
     every: int = 1
     """Score each n-th frame only."""
     calibration: Path | None = None
@@ -154,6 +156,7 @@ class Score(Common):
                 deadline_s=self.timeout,
                 connect_timeout_s=min(self.timeout, 10.0),
                 priority="offline",
+                keys=self.keys,
             )
         from robo_reward.client import local
         from robo_reward.models import load_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from robo_reward.errors import ConfigError
@@ -41,6 +42,8 @@ class TrainPolicy(Saving):
     """Name, folder or hub id of the reward model."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys), where --node asks for them."""
     observes: Literal["state", "features"] | None = None
     """What the policy sees: the simulator's state, or proprioception and features of --model;
     as the preset says where not given."""
@@ -131,7 +134,8 @@ class TrainPolicy(Saving):
 
             model = load_model(self.model, device=self.device)
         if self.node is not None:
-            return connect(self.node, connect_timeout_s=min(self.timeout, 10.0)), model
+            wait_s = min(self.timeout, 10.0)
+            return connect(self.node, connect_timeout_s=wait_s, keys=self.keys), model
         assert model is not None
         return local(model), model
 

@@ -51,6 +51,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "Bench",
         "whether a reward node keeps up with your cameras and control rate",
     ),
+    "keys": ("robo_reward.cli.keys", "Keys", "key pairs, and lists of who may talk to whom"),
     "up": ("robo_reward.cli.up", "Up", "several nodes from one file, in one terminal"),
 }
 """Name → (module, class, one line of help), in the order of the help."""

@@ -38,8 +38,11 @@ from robo_reward.protocol.score import (
 from robo_reward.query import Query
 from robo_reward.signals import REASONS, Score
 from robo_reward.transport.clock import OffsetEstimator, clock_name
+from robo_reward.transport.guard import Handshakes
+from robo_reward.transport.keys import Keys
 from robo_reward.transport.sockets import (
     Waker,
+    connect_again,
     connect_socket,
     make_context,
     open_socket,
@@ -60,6 +63,8 @@ TICK_S = 0.1
 # So late is a retry, or a request beyond the window, at the most while nobody waits for an answer.
 IDLE_S = 0.02
 MENDS = 8
+AGAIN_S = 1.0
+"""How often a node that refused this client is asked again."""
 
 RETRIED = frozenset({"BUSY", "NOT_READY", "DRAINING", "STALLED", "DEADLINE"})
 """Refusals that pass by themselves: asked again for as long as there is time."""
@@ -77,6 +82,7 @@ class LinkConfig:
         window: Most requests open at once.
         priority: Class of the requests.
         software: Version of the package, for messages to people.
+        keys: Secure the sockets.
     """
 
     address: str
@@ -84,6 +90,7 @@ class LinkConfig:
     window: int
     priority: Priority
     software: str = ""
+    keys: Keys | None = None
 
 
 class Link:
@@ -119,8 +126,11 @@ class Link:
         self._poller = zmq.Poller()
         self._poller.register(self._waker, zmq.POLLIN)
         self._poller.register(self._score, zmq.POLLIN)
+        self._handshakes = Handshakes(self._score)
+        self._again_s = 0.0
+        self._poller.register(self._handshakes.monitor, zmq.POLLIN)
         try:
-            connect_socket(self._score, config.address)
+            connect_socket(self._score, config.address, keys=config.keys)
         except BaseException:
             self._close_sockets()
             raise
@@ -238,6 +248,11 @@ class Link:
         return self._ship.frames_sent
 
     @property
+    def suspicion(self) -> str:
+        """Why the node may be out of reach, where handshakes fail; else empty."""
+        return self._handshakes.suspicion
+
+    @property
     def stopped(self) -> bool:
         """Whether the link takes no more questions."""
         return self._stop.is_set()
@@ -246,6 +261,8 @@ class Link:
         if self._waker.fileno() in ready:
             self._waker.drain()
         self._take_inbox()
+        if self._handshakes.monitor in ready:
+            self._read_handshakes()
         if self._score in ready:
             while (message := receive(self._score)) is not None:
                 self._read(message)
@@ -302,6 +319,9 @@ class Link:
     # -- contact ---------------------------------------------------------------------------------
 
     def _keep_contact(self, now: float) -> None:
+        if self._again_s and now >= self._again_s:
+            self._again_s = 0.0
+            connect_again(self._score, self.config.address)
         if self._boot and now - self._heard_s > LOST_S:
             self._lose(f"nothing heard from the node for {now - self._heard_s:.1f} s")
         if not self._boot and now >= self._hello_due_s:
@@ -322,6 +342,22 @@ class Link:
                 wall_ns=time.time_ns(),
             )
             self._beat_open = send(self._control, CONTROL_TO_NODE.pack(beat))
+
+    def _read_handshakes(self) -> None:
+        self._handshakes.read(keyed=self.config.keys is not None)
+        self.counts["handshakes_failed"] = self._handshakes.failed
+        if self._handshakes.refused:
+            self._shut_out(Refused(reason="DENIED", detail=self._handshakes.refused))
+            self._again_s = time.monotonic() + AGAIN_S
+
+    def _shut_out(self, refused: Refused) -> None:
+        """Note a refusal that no waiting will mend, though its cause may be taken away."""
+        self._boot = ""
+        self.refusal = refused
+        self._hello_due_s = time.monotonic() + AGAIN_S  # another node may take its place
+        self.greeted.set()
+        for ask in [*self._flying.values(), *self._waiting.values()]:
+            self._settle(ask, reason=refused.reason, detail=refused.detail)
 
     def _lose(self, why: str) -> None:
         """Treat the node as gone: what is under way will be sent again once one answers."""
@@ -364,14 +400,11 @@ class Link:
 
     def _read_refused(self, refused: Refused) -> None:
         self.counts[f"refused_{refused.reason}"] += 1
-        if self._boot:
-            return  # about one message; its question is answered or asked again by the clock
-        self.refusal = refused
-        if refused.reason in FATAL:
-            self._hello_due_s = time.monotonic() + 1.0  # another node may take its place
-            self.greeted.set()
-            for ask in [*self._flying.values(), *self._waiting.values()]:
-                self._settle(ask, reason=refused.reason, detail=refused.detail)
+        if refused.reason == "DENIED" or (refused.reason in FATAL and not self._boot):
+            self._shut_out(refused)
+        elif not self._boot:
+            self.refusal = refused
+        # Else about one message: its question is answered, or asked again by the clock.
 
     def _open_control(self, welcome: Welcome) -> None:
         address = f"{self.config.address}.control"
@@ -386,7 +419,7 @@ class Link:
             self._context, zmq.DEALER, send_hwm=1000, receive_hwm=1000, max_part_bytes=65536
         )
         self._control_at = address
-        connect_socket(self._control, address)
+        connect_socket(self._control, address, keys=self.config.keys)
         self._poller.register(self._control, zmq.POLLIN)
         self._beat_s = 0.0
 
@@ -434,7 +467,8 @@ class Link:
     def _why_lost(self) -> str:
         if self.refusal is not None:
             return f"the node refuses: {self.refusal.reason}: {self.refusal.detail}"[:256]
-        return f"no reward node answers at {self.config.address}"
+        lost = f"no reward node answers at {self.config.address}"
+        return f"{lost}: {self.suspicion}" if self.suspicion else lost
 
     def _retry(
         self, ask: Ask, now: float, *, reason: str, detail: str, after_s: float = 0.0
@@ -527,6 +561,7 @@ class Link:
 
     def _close_sockets(self) -> None:
         self._score.close()
+        self._handshakes.monitor.close(0)
         if self._control is not None:
             self._control.close()
         self._waker.close()

@@ -11,13 +11,15 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from robo_reward.closing import Closing
-from robo_reward.errors import ConfigError, PeerUnreachable, ProtocolMismatch
+from robo_reward.errors import AccessDenied, ConfigError, PeerUnreachable, ProtocolMismatch
 from robo_reward.frames import Frame
 from robo_reward.protocol.handshake import Priority
 from robo_reward.query import Mark, Query
+from robo_reward.transport.keys import Keys, as_keys
 from robo_reward.transport.sockets import check_address
 
 from .asks import GRACE_S, Ask, RemotePending
@@ -45,6 +47,7 @@ class RemoteSource(Closing):
         priority: ``"offline"`` lets every ``"online"`` client go first.
         window: Most requests open at once; the node may grant fewer, the rest waits here.
         connect_timeout_s: How long ``info`` waits for the node, seconds.
+        keys: Folder of keys (``robo-reward keys``), where the node asks for them.
 
     Example:
         >>> source = RemoteSource("tcp://127.0.0.1:5601", deadline_s=0.5)
@@ -63,6 +66,7 @@ class RemoteSource(Closing):
         priority: Priority = "online",
         window: int = 64,
         connect_timeout_s: float = 5.0,
+        keys: Path | str | Keys | None = None,
     ) -> None:
         self.address = str(check_address(address))
         problems = []
@@ -82,6 +86,7 @@ class RemoteSource(Closing):
         self.priority: Priority = priority
         self.window = window
         self.connect_timeout_s = connect_timeout_s
+        self.keys = keys
         self.closed = False
         self._link: Link | None = None
         self._finalizer: weakref.finalize[..., RemoteSource] | None = None
@@ -97,15 +102,21 @@ class RemoteSource(Closing):
 
         Raises:
             PeerUnreachable: No node answered within ``connect_timeout_s``, or it is not ready.
-            ProtocolMismatch: The node speaks another version, or does not let this client in.
+            ProtocolMismatch: The node speaks another version.
+            AccessDenied: It does not let this client in.
+            ConfigError: The keys cannot be read.
         """
         link = self._open()
         link.greeted.wait(self.connect_timeout_s)
         welcome, refusal = link.welcome, link.refusal
+        if refusal is not None and refusal.reason == "DENIED":
+            raise AccessDenied(f"reward node at {self.address} refuses: {refusal.detail}")
         if refusal is not None and refusal.reason in FATAL:
             raise ProtocolMismatch(f"reward node at {self.address}: {refusal.detail}")
         if welcome is None or not link.greeted.is_set():
-            why = f"it says {refusal.reason}: {refusal.detail}" if refusal else "nobody answers"
+            why = link.suspicion or "nobody answers"
+            if refusal is not None:
+                why = f"it says {refusal.reason}: {refusal.detail}"
             raise PeerUnreachable(
                 f"no reward node ready at {self.address} within {self.connect_timeout_s:g} s "
                 f"({why}); start one with: robo-reward serve --bind {self.address}"
@@ -200,6 +211,7 @@ class RemoteSource(Closing):
                         session=self._session,
                         window=self.window,
                         priority=self.priority,
+                        keys=as_keys(self.keys),
                     )
                 )
                 self._finalizer = weakref.finalize(self, self._link.stop)

@@ -12,7 +12,7 @@ its copy takes them by ``load_scene(config)`` and ``load_state(state)`` before `
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,8 @@ from robo_reward.closing import Closing
 from robo_reward.errors import ConfigError, TransportError
 from robo_reward.protocol.stream import SceneItem, Tag
 from robo_reward.transport.clock import clock_name
-from robo_reward.transport.outlet import Limits, Outlet, Secure
-
-if TYPE_CHECKING:
-    pass
+from robo_reward.transport.keys import Keys
+from robo_reward.transport.outlet import Limits, Outlet
 
 QUEUE = 64
 
@@ -50,7 +48,7 @@ class ScenePublisher(Closing):
         topic: Resolved topic.
         timeout_s: How long a renderer may be behind, or away, before ``TransportError``.
         insecure_no_auth: Allow an address that other machines can reach, without keys.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
 
     Example:
         >>> publisher = ScenePublisher("tcp://127.0.0.1:*", scene="robo_reward/PickPlace-v0")
@@ -67,7 +65,7 @@ class ScenePublisher(Closing):
         topic: str = "scene",
         timeout_s: float = 30.0,
         insecure_no_auth: bool = False,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.scene = scene
         self._timeout_s = timeout_s
@@ -78,7 +76,7 @@ class ScenePublisher(Closing):
             lossless=True,
             limits=Limits(items=QUEUE),
             insecure_no_auth=insecure_no_auth,
-            secure=secure,
+            keys=keys,
         )
         self.address: str = self._outlet.address
 

@@ -16,6 +16,7 @@ from robo_reward.frames import Encoding, Frame
 from robo_reward.signals import Score
 
 from .envelope import Codec, Count, Hash, Header, Name, Nanoseconds, Session, Short
+from .handshake import Refused
 from .payload import Side
 
 MAX_WINDOW = 4096
@@ -194,7 +195,7 @@ Event = ActionEvent | ScoreEvent | StartEvent | EndEvent
 BEATS: Codec[Beat] = Codec(Beat)
 """What a source reads."""
 ITEMS: Codec[Header] = Codec(
-    Pong, FrameItem, SceneItem, ActionEvent, ScoreEvent, StartEvent, EndEvent
+    Pong, Refused, FrameItem, SceneItem, ActionEvent, ScoreEvent, StartEvent, EndEvent
 )
 """What a consumer reads."""
 

@@ -13,18 +13,31 @@ from dataclasses import dataclass
 
 import zmq
 
-from robo_reward.errors import PeerUnreachable
+from robo_reward.errors import AccessDenied, PeerUnreachable
 from robo_reward.protocol.envelope import Buffer, Refusal
+from robo_reward.protocol.handshake import Refused
 from robo_reward.protocol.stream import BEATS, ITEMS, Beat, Item, Mode, Pong
 
 from .clock import OffsetEstimator, clock_name
-from .outlet import Secure
-from .sockets import Waker, check_address, connect_socket, make_context, open_socket, receive, send
+from .guard import Handshakes
+from .keys import Keys, Right
+from .sockets import (
+    Waker,
+    check_address,
+    connect_again,
+    connect_socket,
+    make_context,
+    open_socket,
+    receive,
+    send,
+)
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 LOST_AFTER_S = 1.5
+AGAIN_S = 1.0
+"""How often a source that refused this consumer is asked again."""
 GOODBYE_MS = 100
 """How long a closed socket may take to hand over its last beat."""
 
@@ -61,6 +74,7 @@ class StreamStats:
         dropped: Items that the source did not send because newer ones came.
         refused: Messages that were malformed.
         restarts: How often the source was found restarted.
+        why: Why nothing comes, where the source refuses this consumer or the handshake fails.
         offset_s: The source's wall clock minus ours, seconds.
         uncertainty_s: How wrong that may be, seconds.
         lossless: Whether every item is sent.
@@ -75,6 +89,7 @@ class StreamStats:
     offset_s: float
     uncertainty_s: float
     lossless: bool
+    why: str = ""
 
 
 class Inlet:
@@ -90,7 +105,8 @@ class Inlet:
         mode: Which items: the newest, all, or what the source thinks right.
         window: Items in flight when none may be missed.
         on_item: Called in this object's own thread with each item; must not block for long.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
+        right: What the key of the source must be allowed to do.
 
     Raises:
         ConfigError: The address is malformed.
@@ -104,10 +120,13 @@ class Inlet:
         mode: Mode = "auto",
         window: int = 16,
         on_item: Callable[[Delivery], None] | None = None,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
+        right: Right = "stream",
     ) -> None:
         self.address = check_address(address)
         self.name = name
+        self._keyed = keys is not None
+        self._denied = ""
         self._mode = mode
         self._window = window
         self._on_item = on_item
@@ -115,6 +134,7 @@ class Inlet:
         self._boot = ""
         self._pong: Pong | None = None
         self._heard_s = -float("inf")
+        self._again_s = 0.0
         self._offset = OffsetEstimator()
         self._last = 0
         self._consumed = 0
@@ -128,11 +148,11 @@ class Inlet:
         self._context = make_context()
         self._socket = open_socket(self._context, zmq.DEALER, receive_hwm=max(16, 2 * window))
         try:
-            if secure is not None:
-                secure(self._socket)
-            connect_socket(self._socket, address)
+            self._handshakes = Handshakes(self._socket)
+            connect_socket(self._socket, address, keys=keys, right=right)
         except BaseException:
             self._socket.close(0)
+            self._handshakes.monitor.close(0)
             self._context.term()
             raise
         self._waker = Waker()
@@ -143,6 +163,11 @@ class Inlet:
     def connected(self) -> bool:
         """Whether the source was heard of within the last 1.5 s."""
         return time.monotonic() - self._heard_s < LOST_AFTER_S
+
+    @property
+    def refused(self) -> str:
+        """Why the source does not let this consumer in; empty where it does, or is not there."""
+        return self._denied or self._handshakes.refused
 
     @property
     def lossless(self) -> bool:
@@ -161,6 +186,7 @@ class Inlet:
             offset_s=self._offset.offset_ns / 1e9,
             uncertainty_s=min(self._offset.uncertainty_ns / 1e9, float("inf")),
             lossless=self.lossless,
+            why="" if self.connected else self.refused or self._handshakes.suspicion,
         )
 
     def wait_until_connected(self, *, timeout_s: float) -> None:
@@ -168,14 +194,18 @@ class Inlet:
 
         Raises:
             PeerUnreachable: Nobody answered in time.
+            AccessDenied: Somebody did, and does not let this consumer in.
         """
         with self._arrived:
-            if self._arrived.wait_for(lambda: self.connected, timeout=timeout_s):
-                return
-        raise PeerUnreachable(
-            f"nobody answers at {self.address} after {timeout_s:g} s; is the node running, "
-            "and is this the address that it printed?"
+            self._arrived.wait_for(lambda: self.connected or self.refused, timeout=timeout_s)
+        if self.connected:
+            return
+        if self.refused:
+            raise AccessDenied(f"{self.address} refuses: {self.refused}")
+        why = self._handshakes.suspicion or (
+            "is the node running, and is this the address that it printed?"
         )
+        raise PeerUnreachable(f"nobody answers at {self.address} after {timeout_s:g} s; {why}")
 
     def take(self, *, timeout_s: float) -> Delivery | None:
         """Ask for an item and wait for it.
@@ -219,6 +249,7 @@ class Inlet:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._waker, zmq.POLLIN)
+        poller.register(self._handshakes.monitor, zmq.POLLIN)
         beat_s = 0.0
         granted = 0
         try:
@@ -231,6 +262,7 @@ class Inlet:
                     granted = self._until
                 poller.poll(max(0, round((beat_s - time.monotonic()) * 1000)))
                 self._waker.drain()
+                self._read_handshakes()
                 self._read()
         except Exception:
             log.exception("stream from %s stopped", self.address)
@@ -238,7 +270,19 @@ class Inlet:
             with contextlib.suppress(zmq.ZMQError):
                 send(self._socket, BEATS.pack(self._beat(leaving=True)))
                 self._socket.close(GOODBYE_MS)
+                self._handshakes.monitor.close(0)
                 self._context.term()
+
+    def _read_handshakes(self) -> None:
+        before = self._handshakes.succeeded
+        if self._handshakes.read(keyed=self._keyed):
+            with self._arrived:
+                if self._handshakes.succeeded > before:
+                    self._denied = ""
+                self._arrived.notify_all()
+        if self._handshakes.refused and time.monotonic() >= self._again_s:
+            self._again_s = time.monotonic() + AGAIN_S
+            connect_again(self._socket, self.address)
 
     def _grant(self) -> int:
         """Work out up to which item may be sent."""
@@ -276,8 +320,9 @@ class Inlet:
             except Refusal as refusal:
                 self._refuse(refusal)
                 continue
-            self._heard_s = time.monotonic()
-            if isinstance(header, Pong):
+            if isinstance(header, Refused):
+                self._hear_refusal(header)
+            elif isinstance(header, Pong):
                 self._hear(header)
             elif isinstance(header, Item):
                 self._accept(header, parts)
@@ -289,9 +334,19 @@ class Inlet:
         if self._refused == 1 or refusal.reason == "VERSION":
             log.warning("%s sent what is not read here: %s", self.address, refusal)
 
+    def _hear_refusal(self, refused: Refused) -> None:
+        if not self._denied:
+            log.warning("%s refuses: %s", self.address, refused.detail)
+        with self._arrived:
+            self._denied = refused.detail or refused.reason
+            self._heard_s = -float("inf")
+            self._arrived.notify_all()
+
     def _hear(self, pong: Pong) -> None:
         now_ns, now_mono_ns = time.time_ns(), time.monotonic_ns()
         with self._arrived:
+            self._heard_s = time.monotonic()
+            self._denied = ""
             if pong.boot != self._boot:
                 self._restarts += bool(self._boot)
                 self._boot = pong.boot
@@ -310,6 +365,7 @@ class Inlet:
             self._arrived.notify_all()
 
     def _accept(self, header: Item, parts: Sequence[Buffer]) -> None:
+        self._heard_s = time.monotonic()
         if header.index <= self._last:
             return  # sent again after a reconnection although it had arrived
         if header.index > self._until:

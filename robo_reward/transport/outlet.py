@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
@@ -23,10 +23,13 @@ import zmq
 
 from robo_reward.errors import DeviceError
 from robo_reward.protocol.envelope import Buffer, Refusal
+from robo_reward.protocol.handshake import Refused
 from robo_reward.protocol.stream import BEATS, ITEMS, Beat, Item, Pong
 
 from .clock import clock_name
-from .sockets import Waker, bind_socket, make_context, open_socket, receive, send
+from .guard import guard_for
+from .keys import Keys, Right
+from .sockets import Waker, bind_socket, make_context, open_socket, receive_from, send
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ MAX_BEAT_BYTES = 16 * 1024
 GONE_AFTER_S = 5.0
 RETRY_MS = 20
 
-Secure = Callable[["zmq.Socket[bytes]"], None]
-"""Puts keys on a socket before it is bound or connected."""
+Content = Literal["frame", "scene", "event"]
+ASKED: Mapping[Content, Right] = {"frame": "watch", "scene": "follow", "event": "watch"}
+"""What a consumer must be allowed to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ class _Consumer:
     name: str
     lossless: bool
     route: bytes
+    peer: str
     seen_s: float
     until: int = 0
     sent: int = 0
@@ -167,7 +172,7 @@ class Outlet:
         lossless: Consumers that leave the choice to the source are sent every item.
         limits: Bounds of the queues of consumers that may miss nothing.
         insecure_no_auth: Allow an address that other machines can reach, without keys.
-        secure: Puts keys on the socket; such a socket may be bound anywhere.
+        keys: Secure the socket; it may be bound anywhere then.
 
     Raises:
         ConfigError: The address is malformed, or open to the network without permission.
@@ -179,16 +184,17 @@ class Outlet:
         address: str,
         *,
         topic: str,
-        content: Literal["frame", "scene", "event"],
+        content: Content,
         lossless: bool = False,
         limits: Limits | None = None,
         insecure_no_auth: bool = False,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.topic = topic
         self.boot = uuid.uuid4().hex
         self.published = 0
         self.malformed = 0
+        self.denied = 0
         self._content = content
         self._lossless = lossless
         self._limits = limits or Limits()
@@ -202,10 +208,10 @@ class Outlet:
             self._context, zmq.ROUTER, send_hwm=1024, max_part_bytes=MAX_BEAT_BYTES
         )
         try:
-            if secure is not None:
-                secure(self._socket)
-            allowed = insecure_no_auth or secure is not None
-            self.address = bind_socket(self._socket, address, insecure_no_auth=allowed)
+            self._guard = guard_for(self._context, keys, address)
+            self.address = bind_socket(
+                self._socket, address, keys=keys, insecure_no_auth=insecure_no_auth
+            )
         except BaseException:
             self._socket.close(0)
             self._context.term()
@@ -331,22 +337,45 @@ class Outlet:
 
     def _read_beats(self) -> None:
         for _ in range(4 * MAX_CONSUMERS):
-            message = receive(self._socket)
-            if message is None:
+            found = receive_from(self._socket, keyed=self._guard is not None)
+            if found is None:
                 return
-            now_ns = time.time_ns()
+            peer, message = found
+            route, now_ns = bytes(message[0]), time.time_ns()
             try:
                 beat, _ = BEATS.unpack(message[1:])
+                with self._changed:
+                    self._check(beat.session, peer)
+                    known = self._meet(beat, route, peer)
             except Refusal as refusal:
-                self.malformed += 1
-                log.debug("stream %s: %s", self.topic, refusal)
+                self._refuse(route, refusal)
                 continue
-            with self._changed:
-                known = self._meet(beat, message[0])
             if known is not None:
-                send(self._socket, [message[0], *ITEMS.pack(self._pong(beat, known, now_ns))])
+                send(self._socket, [route, *ITEMS.pack(self._pong(beat, known, now_ns))])
 
-    def _meet(self, beat: Beat, route: bytes) -> _Consumer | None:
+    def _check(self, session: str, peer: str) -> None:
+        """Refuse a peer whose key may not have this stream, or who is not whom it says it is."""
+        if self._guard is None:
+            return
+        consumer = self._consumers.get(session)
+        if consumer is not None and consumer.peer != peer:
+            raise Refusal("DENIED", "this session is that of another key")
+        try:
+            self._guard.check(peer, ASKED[self._content])
+        except Refusal:
+            self._consumers.pop(session, None)  # its key may just have been revoked
+            raise
+
+    def _refuse(self, route: bytes, refusal: Refusal) -> None:
+        if refusal.reason != "DENIED":
+            self.malformed += 1
+            log.debug("stream %s: %s", self.topic, refusal)
+            return
+        self.denied += 1
+        header = Refused(reason=refusal.reason, detail=refusal.detail[:256], boot=self.boot)
+        send(self._socket, [route, *ITEMS.pack(header)])
+
+    def _meet(self, beat: Beat, route: bytes, peer: str) -> _Consumer | None:
         """Note what a beat says; ``None`` for one that leaves or that there is no room for."""
         if beat.leaving:
             self._consumers.pop(beat.session, None)
@@ -356,7 +385,7 @@ class Outlet:
             if len(self._consumers) >= MAX_CONSUMERS:
                 log.warning("stream %s: more than %d consumers", self.topic, MAX_CONSUMERS)
                 return None
-            consumer = self._welcome(beat, route)
+            consumer = self._welcome(beat, route, peer)
         elif consumer.route != route:
             consumer.reconnect(route, beat.received if beat.boot == self.boot else 0)
         consumer.seen_s = time.monotonic()
@@ -365,9 +394,9 @@ class Outlet:
             consumer.acknowledge(beat.received)
         return consumer
 
-    def _welcome(self, beat: Beat, route: bytes) -> _Consumer:
+    def _welcome(self, beat: Beat, route: bytes, peer: str) -> _Consumer:
         lossless = beat.mode == "lossless" or (beat.mode == "auto" and self._lossless)
-        consumer = _Consumer(beat.name, lossless, route, time.monotonic())
+        consumer = _Consumer(beat.name, lossless, route, peer, time.monotonic())
         for packets in self._latched.values():
             for packet in packets:
                 consumer.put(packet, self._limits)

@@ -20,6 +20,8 @@ import zmq
 from robo_reward.errors import ConfigError, DeviceError
 from robo_reward.protocol.envelope import MAX_PART_BYTES, Buffer
 
+from .keys import Keys, Right
+
 HEARTBEAT_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
 VIEW_BYTES = 16 * 1024
@@ -103,14 +105,24 @@ def is_local(address: str) -> bool:
         return False  # an interface name, "*", or a host name: reachable from outside
 
 
+def takes_keys(address: str) -> bool:
+    """Whether keys secure this endpoint: ``tcp`` everywhere; ``ipc`` has its folder's mode."""
+    return _TCP.match(address) is not None
+
+
 def bind_socket(
-    socket: zmq.Socket[bytes], address: str, *, insecure_no_auth: bool = False
+    socket: zmq.Socket[bytes],
+    address: str,
+    *,
+    keys: Keys | None = None,
+    insecure_no_auth: bool = False,
 ) -> Address:
-    """Bind to the loopback interface, or elsewhere when that is said aloud.
+    """Bind to the loopback interface; elsewhere with keys, or when that is said aloud.
 
     Args:
-        socket: From ``open_socket``.
+        socket: From ``open_socket``; with keys its context needs a ``Guard``.
         address: Endpoint; the port ``*`` or ``0`` takes a free one.
+        keys: Secure a ``tcp`` endpoint with them.
         insecure_no_auth: Allow an address that other machines can reach, without keys.
 
     Returns:
@@ -121,10 +133,13 @@ def bind_socket(
         DeviceError: The port or path is busy or forbidden.
     """
     endpoint = check_address(address)
-    if not is_local(endpoint) and not insecure_no_auth:
+    if keys is not None and takes_keys(endpoint):
+        keys.secure_server(socket)
+    elif not is_local(endpoint) and not insecure_no_auth:
         raise ConfigError(
             f"{endpoint} can be reached by other machines and nothing would ask who they are; "
-            "bind to 127.0.0.1, or add --insecure-no-auth on a network that you trust"
+            "give --keys FOLDER (robo-reward keys makes them), or add --insecure-no-auth on a "
+            "network that you trust"
         )
     if re.search(r"://\[[^\]]+\]:", endpoint):
         socket.set(zmq.IPV6, 1)
@@ -148,21 +163,44 @@ def _is_served(path: str) -> bool:
     return False
 
 
-def connect_socket(socket: zmq.Socket[bytes], address: str) -> None:
+def connect_socket(
+    socket: zmq.Socket[bytes],
+    address: str,
+    *,
+    keys: Keys | None = None,
+    right: Right = "serve",
+) -> None:
     """Connect; libzmq keeps trying in the background until the socket is closed.
 
+    Args:
+        socket: From ``open_socket``.
+        address: Endpoint.
+        keys: Secure a ``tcp`` endpoint with them.
+        right: What the key behind the address must be allowed to do.
+
     Raises:
-        ConfigError: The address is malformed or names no host.
+        ConfigError: The address is malformed or names no host, or it is not known whose key stands
+            behind it.
     """
     endpoint = check_address(address)
     if re.search(r":(\*|0)$", endpoint) and endpoint.startswith("tcp:"):
         raise ConfigError(f"cannot connect to {endpoint}: the port must be a number above 0")
     if re.search(r"://\[[^\]]+\]:", endpoint):
         socket.set(zmq.IPV6, 1)
+    if keys is not None and takes_keys(endpoint):
+        keys.secure_client(socket, endpoint, right=right)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot connect to {endpoint}: {error.strerror}") from error
+
+
+def connect_again(socket: zmq.Socket[bytes], address: str) -> None:
+    """Begin a connection anew that libzmq gave up, as it does after a refused handshake."""
+    with contextlib.suppress(zmq.ZMQError):
+        socket.disconnect(address)
+    with contextlib.suppress(zmq.ZMQError):
+        socket.connect(address)
 
 
 def send(socket: zmq.Socket[bytes], message: Sequence[Buffer]) -> bool:
@@ -201,15 +239,27 @@ def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
         return None
 
 
-def receive_views(socket: zmq.Socket[bytes]) -> list[Buffer] | None:
-    """Return the next message like ``receive``, with large parts as views instead of copies."""
+def receive_from(
+    socket: zmq.Socket[bytes], *, keyed: bool = False
+) -> tuple[str, list[Buffer]] | None:
+    """Return who sent the next message, and its parts, the large ones as views and not copies.
+
+    Args:
+        socket: Owned by the calling thread.
+        keyed: Whether its peers have keys.
+
+    Returns:
+        The peer's public key, empty where nobody has one, and the parts; ``None`` where there is no
+        message.
+    """
     if not _readable(socket):
         return None
     try:
         parts = socket.recv_multipart(flags=zmq.DONTWAIT, copy=False)
     except zmq.Again:
         return None
-    return [part.bytes if len(part) < VIEW_BYTES else part.buffer for part in parts]
+    peer = str(parts[0].get("User-Id")) if keyed else ""
+    return peer, [part.bytes if len(part) < VIEW_BYTES else part.buffer for part in parts]
 
 
 class Waker:

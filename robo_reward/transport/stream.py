@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +44,8 @@ from robo_reward.signals import Score
 
 from .clock import clock_name
 from .inlet import Delivery, Inlet, StreamStats
-from .outlet import ConsumerStats, Limits, Outlet, Secure
-
-if TYPE_CHECKING:
-    pass
+from .keys import Keys
+from .outlet import ConsumerStats, Limits, Outlet
 
 MAX_ACTION_VALUES = 4096
 
@@ -100,7 +98,7 @@ class FramePublisher(Closing):
             scene, where each frame belongs to one transition.
         limits: Bounds of the queue of a consumer that may miss nothing.
         insecure_no_auth: Allow an address that other machines can reach, without keys.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
 
     Raises:
         ConfigError: The address is malformed, or open to the network without permission.
@@ -116,7 +114,7 @@ class FramePublisher(Closing):
         lossless: bool = False,
         limits: Limits | None = None,
         insecure_no_auth: bool = False,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.camera = camera
         self._outlet = Outlet(
@@ -126,7 +124,7 @@ class FramePublisher(Closing):
             lossless=lossless,
             limits=limits,
             insecure_no_auth=insecure_no_auth,
-            secure=secure,
+            keys=keys,
         )
         self.address: str = self._outlet.address
 
@@ -180,7 +178,7 @@ class FrameSubscriber(Closing):
         on_frame: Called with each frame; must not block for long.
         mode: ``"newest"``, ``"lossless"``, or ``"auto"``: newest of a camera, all of a simulator.
         window: Frames in flight when none may be missed.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
 
     Raises:
         ConfigError: The address is malformed.
@@ -194,13 +192,13 @@ class FrameSubscriber(Closing):
         on_frame: Callable[[Arrival], None] | None = None,
         mode: Mode = "auto",
         window: int = 16,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.address = address
         self._refused = 0
         callback = None if on_frame is None else (lambda item: on_frame(_arrival(item)))
         self._inlet = Inlet(
-            address, name=name, mode=mode, window=window, on_item=callback, secure=secure
+            address, name=name, mode=mode, window=window, on_item=callback, keys=keys
         )
 
     @property
@@ -261,7 +259,7 @@ class EventPublisher(Closing):
         topic: Resolved topic.
         limits: Bounds of a recorder's queue; what does not fit is dropped and counted.
         insecure_no_auth: Allow an address that other machines can reach, without keys.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
     """
 
     def __init__(
@@ -271,7 +269,7 @@ class EventPublisher(Closing):
         topic: str = "episode/events",
         limits: Limits | None = None,
         insecure_no_auth: bool = False,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._outlet = Outlet(
             address,
@@ -280,7 +278,7 @@ class EventPublisher(Closing):
             lossless=True,
             limits=limits or Limits(items=16384),
             insecure_no_auth=insecure_no_auth,
-            secure=secure,
+            keys=keys,
         )
         self.address: str = self._outlet.address
 
@@ -366,7 +364,7 @@ class EventSubscriber(Closing):
     Args:
         address: Endpoint that the learner has bound.
         name: What to call this consumer there.
-        secure: Puts keys on the socket.
+        keys: Secure the socket.
     """
 
     def __init__(
@@ -374,10 +372,12 @@ class EventSubscriber(Closing):
         address: str,
         *,
         name: str,
-        secure: Secure | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.address = address
-        self._inlet = Inlet(address, name=name, mode="lossless", window=256, secure=secure)
+        self._inlet = Inlet(
+            address, name=name, mode="lossless", window=256, keys=keys, right="report"
+        )
 
     @property
     def connected(self) -> bool:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -147,16 +148,18 @@ class CountingModel(OraclePixels):
 class NodeProcess:
     """``python -m robo_reward.nodes.serve`` with the pixel oracle."""
 
-    def __init__(self, address: str, *flags: str) -> None:
+    def __init__(self, address: str, *flags: str, log: Path | None = None) -> None:
         self.address = address
+        self._log = log
         self._command = [sys.executable, "-m", "robo_reward.nodes.serve"]
         self._command += ["--model", "oracle-pixels", "--bind", address, *flags]
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command, env=os.environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        with open(self._log or os.devnull, "ab") as log:
+            return subprocess.Popen(
+                self._command, env=os.environ, stderr=log, stdout=subprocess.DEVNULL
+            )
 
     def wait_ready(self) -> None:
         end = time.monotonic() + 30.0

@@ -20,7 +20,7 @@ REF = refer(frame(0, 0))
 
 
 def client(name: str, priority: Priority = "online") -> Session:
-    return Session(id=name, routing=b"", priority=priority, window=8, heard_s=0.0)
+    return Session(id=name, routing=b"", peer="", priority=priority, window=8, heard_s=0.0)
 
 
 def job(session: Session, *, left_s: float = 10.0, seq: int = 0) -> Job:
