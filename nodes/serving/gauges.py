@@ -22,6 +22,9 @@ NUMBERS: tuple[tuple[str, str, str, str], ...] = (
     ("replies_dropped", "replies_dropped", "counter", "Answers that a client did not take."),
     ("internal_errors", "internal_errors", "counter", "Defects met in the I/O thread."),
     ("handshakes_failed", "handshakes_failed", "counter", "Peers that were not let in."),
+    ("strangers", "strangers_refused", "counter", "Keys that are not on the list."),
+    ("rate_limited", "rate_limited_messages", "counter", "Messages above a client's rate."),
+    ("ignored", "ignored_messages", "counter", "Messages of peers that sent much rubbish."),
 )
 """Name among the node's statistics, name of the metric, kind, what it is."""
 FAMILIES: tuple[tuple[str, str, str], ...] = (

@@ -41,6 +41,8 @@ class Bench(Common):
     """Name, folder or hub id of the reward model; not used with --node."""
     node: str | None = None
     """Ask the reward node at this address instead of starting one."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys), where --node asks for them."""
     device: str = "auto"
     """Where the model of the node runs: auto, cpu, cuda or mps."""
     clients: int = 1
@@ -115,7 +117,7 @@ class Bench(Common):
 
         if self.node is not None:
             address = self.node
-            yield lambda: connect(address)
+            yield lambda: connect(address, keys=self.keys)
             return
         with tempfile.TemporaryDirectory(prefix="rr-") as folder:
             address = f"ipc://{folder}/node"

@@ -57,6 +57,8 @@ class Relabel(Saving):
     """Score sentences that say nothing about the goal, such as "perform the task", after all."""
     node: str | None = None
     """Ask the reward node at this address instead of loading a model, e.g. tcp://host:5601."""
+    keys: Path | None = None
+    """Folder of keys (robo-reward keys), where --node asks for them."""
     every: int = 1
     """Label each n-th frame only."""
     cameras: tuple[str, ...] = ()
@@ -149,6 +151,7 @@ class Relabel(Saving):
                 deadline_s=self.timeout,
                 connect_timeout_s=min(self.timeout, 10.0),
                 priority="offline",
+                keys=self.keys,
             ) as source:
                 yield SourceJudge(source, timeout_s=self.timeout)
             return
