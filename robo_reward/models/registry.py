@@ -26,13 +26,21 @@ BUILT_IN: dict[str, str] = {
     "constant": "robo_reward.models.baselines:Constant",
     "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
     "goal-embedding": "robo_reward.models.goal_embedding:GoalEmbedding",
+    "gvl": "robo_reward.models.gvl:Gvl",
     "language-blind": "robo_reward.models.baselines:LanguageBlind",
+    "lrm": "robo_reward.models.lrm:Lrm",
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
     "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
     "rl-vlm-f": "robo_reward.models.preference:PreferenceReward",
+    "rl-vlm-f": "robo_reward.models.rl_vlm_f:RlVlmF",
+    "robo-dopamine": "robo_reward.models.robo_dopamine:RoboDopamine",
+    "robofume": "robo_reward.models.robofume:RoboFume",
     "roboreward": "robo_reward.models.roboreward:RoboReward",
+    "sole-r1": "robo_reward.models.sole_r1:SoleR1",
     "time-counter": "robo_reward.models.baselines:TimeCounter",
     "topreward": "robo_reward.models.topreward:TopReward",
+    "vla-rl": "robo_reward.models.vla_rl:VlaRl",
+    "vlac": "robo_reward.models.vlac:Vlac",
 }
 """Name → ``module:factory``; nothing is imported until the name is asked for."""
 

@@ -27,9 +27,22 @@ from robo_reward.task import Task
 Tiny = Callable[[str], Path]
 Command = Callable[..., Any]
 
-MODELS = {"roboreward": "qwen3_vl", "topreward": "qwen3_vl"}
+MODELS = {
+    "gvl": "qwen3_vl",
+    "lrm": "qwen3_vl",
+    "rl-vlm-f": "qwen2_5_vl",
+    "robo-dopamine": "qwen2_5_vl",
+    "robofume": "qwen2_5_vl",
+    "roboreward": "qwen3_vl",
+    "sole-r1": "qwen3_vl",
+    "topreward": "qwen3_vl",
+    "vla-rl": "qwen2_vl",
+    "vlac": "internvl",
+}
 """Name and the backbone that it was published on."""
-STEPS = 5
+FEW_ANSWERS = {"lrm", "roboreward", "topreward", "vla-rl"}
+"""Those whose every answer can be read in a pass of its own within a test."""
+STEPS = 4
 chance = np.random.default_rng(3)
 FRAMES = [Frame.of(image) for image in chance.integers(0, 256, (STEPS, 48, 64, 3), np.uint8)]
 TASK = Task(instruction="put the red cube on the blue pad", goal=FRAMES[-1], demo=tuple(FRAMES[:2]))
@@ -91,7 +104,8 @@ def test_how_it_is_asked_changes_no_score(name: str, tiny: Tiny) -> None:
         for signal in SIGNALS:
             want = getattr(together.row(row), signal)
             assert getattr(one.signals, signal) == pytest.approx(want, abs=1e-4, nan_ok=True)
-    assert_same(load(tiny, name, reuse=False, batch=2).score(queries), together)
+    if name in FEW_ANSWERS:
+        assert_same(load(tiny, name, reuse=False, batch=2).score(queries), together)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

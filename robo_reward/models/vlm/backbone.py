@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from robo_reward.frames import Image
 
 from .checkpoint import Checkpoint, find_checkpoint
 from .families import FAMILIES, Seen, see
-from .loading import load
+from .loading import add_adapter, load
 from .options import VlmOptions
 from .packing import Ask, Places, Row, Tail, pack
 from .passage import Passage, Picture
@@ -55,6 +55,7 @@ class Backbone:
         self.reuse = options.reuse and options.attention != "flash_attention_2"
         self.prefixes = Prefixes()
         self.read_tokens = 0
+        self._worn: dict[str, Prefixes] = {}
 
     @classmethod
     def find(
@@ -65,6 +66,34 @@ class Backbone:
             options.checkpoint or default, kinds=kinds, model=model, offline=options.offline
         )
         return cls(checkpoint, options, device=device)
+
+    def wear(self, adapters: Mapping[str, str], *, offline: bool) -> None:
+        """Put adapters beside the weights, to be chosen between by ``under``.
+
+        Args:
+            adapters: Name → folder or hub id.
+            offline: Whether the hub is never asked.
+
+        Raises:
+            ConfigError: One changes the vision tower, whose features all of them share.
+        """
+        for name, adapter in adapters.items():
+            add_adapter(self.model, adapter, name=name, offline=offline, sees=False)
+            self._worn[name] = Prefixes()
+        self.model.eval()
+
+    @contextlib.contextmanager
+    def under(self, adapter: str) -> Iterator[None]:
+        """Read with one of the adapters that are worn; with plain weights where there are none."""
+        if adapter not in self._worn:
+            yield
+            return
+        plain, self.prefixes = self.prefixes, self._worn[adapter]
+        self.model.set_adapter(adapter)
+        try:
+            yield
+        finally:
+            self.prefixes = plain
 
     @property
     def parameters(self) -> int:
@@ -129,10 +158,8 @@ class Backbone:
 
     def close(self) -> None:
         """Let the weights go."""
-        self.prefixes.clear()
         self.model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._make_room()
 
     def _by_parts(
         self, items: Sequence[Any], run: Callable[[Sequence[Any]], list[Answer]], *, most: int
@@ -159,7 +186,8 @@ class Backbone:
         return done
 
     def _make_room(self) -> None:
-        self.prefixes.clear()
+        for kept in (self.prefixes, *self._worn.values()):
+            kept.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

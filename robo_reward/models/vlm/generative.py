@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from robo_reward.errors import InstructionError, require
+from robo_reward.errors import ConfigError, InstructionError, require
 from robo_reward.frames import Frame, Image
 from robo_reward.models.base import (
     Feature,
@@ -54,6 +54,8 @@ class Case:
         before: The same up to the reference; ``clip`` itself where there is none.
         newest: The newest frame of each camera.
         reference: The reference frame of each camera; the newest where there is none.
+        start: The frames of the episode's first instant, one per camera; the reference where there
+            is no history.
         goal: Of the task.
         demo: Of the task.
     """
@@ -63,6 +65,7 @@ class Case:
     before: tuple[Picture, ...]
     newest: tuple[Picture, ...]
     reference: tuple[Picture, ...]
+    start: tuple[Picture, ...]
     goal: Picture | None = None
     demo: tuple[Picture, ...] = ()
 
@@ -96,6 +99,9 @@ class GenerativeModel(RewardModel):
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
         self.options = read_options(self.Options, options, model=self.named)
+        if self.options.prompt and "prompt" not in self.prompts:
+            names = ", ".join(f"{use}=FILE" for use in self.prompts)
+            raise ConfigError(f"{self.named} has several prompts; replace one: {names}")
         self.texts = {use: self._prompt(use) for use in self.prompts}
         require("torch", extra="vlm")
         from .backbone import Backbone
@@ -149,12 +155,21 @@ class GenerativeModel(RewardModel):
         prompt = self.texts[use]
         tails = self.backbone.writer.tails(answers, opening=prompt.opening, closing=prompt.closing)
         passages = self.write(fillings, use=use)
+        if self.options.think:
+            self._think(passages, prompt)
         return np.stack(self.backbone.weigh(passages, [tails] * len(passages)))
 
     def write(self, fillings: Sequence[Filling], *, use: str = "prompt") -> list[Passage]:
         """Return the prompt as the backbone reads it, up to the answer."""
         prompt = self.texts[use]
         return [self.backbone.writer.write(prompt.fill(filling)) for filling in fillings]
+
+    def _think(self, passages: Sequence[Passage], prompt: Prompt) -> None:
+        """Let the model write before it is asked; what it says of the answer itself is cut off."""
+        said = self.backbone.generate(passages, tokens=self.options.think)
+        for passage, text in zip(passages, said, strict=True):
+            thought = text.partition(prompt.opening)[0] if prompt.opening else text
+            passage.write(self.backbone.writer.tokens(thought.rstrip() + "\n"))
 
     def rows(self, count: int, **signals: Vector) -> ScoreArrays:
         """Make arrays of some signals; the others are NaN."""
@@ -227,6 +242,7 @@ class GenerativeModel(RewardModel):
             before=(*earlier, then[0]) if query.reference else (*past, now[0]),
             newest=now,
             reference=then,
+            start=_pictures(query.history[0], history[0]) if history else then,
             goal=self.picture(goal) if able.goal_image and goal is not None else None,
             demo=tuple(map(self.picture, demo)) if able.demo else (),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from robo_reward.errors import ConfigError, DeviceError, MissingDependency, ModelError, require
@@ -72,22 +73,41 @@ def load(checkpoint: Checkpoint, options: VlmOptions, *, device: str) -> Loaded:
     return Loaded(model=model.eval(), tokenizer=tokenizer, processor=processor)
 
 
-def add_adapter(model: Any, adapter: str, *, name: str, offline: bool) -> None:
+def add_adapter(model: Any, adapter: str, *, name: str, offline: bool, sees: bool = True) -> None:
     """Put a PEFT adapter beside a model's weights and switch it on.
+
+    Args:
+        model: Of ``AutoModelForImageTextToText``.
+        adapter: Folder or hub id.
+        name: To choose it by where there are several.
+        offline: Whether the hub is never asked.
+        sees: Whether it may change the vision tower.
 
     Raises:
         MissingDependency: peft is not installed, or the adapter is not here.
+        ConfigError: It changes the vision tower and must not.
         ModelError: It does not fit.
     """
     require("peft", extra="vlm")
     folder = fetch(adapter, model="adapter", offline=offline)
     if not (folder / "adapter_model.safetensors").is_file():
         raise MissingDependency(f"{adapter} holds no adapter_model.safetensors")
+    if not sees and _changes_vision(folder):
+        raise ConfigError(
+            f"the adapter {adapter} changes the vision tower, which several adapters share here; "
+            "merge it into the weights and give that folder as the checkpoint"
+        )
     try:
         model.load_adapter(str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0]
         raise ModelError(f"the adapter {adapter} does not fit: {why}") from error
+
+
+def _changes_vision(folder: Path) -> bool:
+    safetensors = require("safetensors", extra="vlm")
+    with safetensors.safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return any(".visual." in key or ".vision_" in key for key in file.keys())  # noqa: SIM118
 
 
 def _device(device: str) -> Any:

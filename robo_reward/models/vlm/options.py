@@ -31,6 +31,7 @@ class VlmOptions:
         clip: Frames of a clip at most, the first and the newest among them.
         pixels: Pixels of a frame at most, larger ones are made smaller; 0 leaves that to the
             checkpoint's own preprocessor.
+        think: Words (tokens) that the model may write before its answer is read; 0 asks at once.
         cached_frames: Frames whose vision features are kept.
         offline: Whether the hub is never asked.
     """
@@ -47,6 +48,7 @@ class VlmOptions:
     reuse: bool = True
     clip: Count = 8
     pixels: Annotated[int, msgspec.Meta(ge=0)] = 0
+    think: Annotated[int, msgspec.Meta(ge=0)] = 0
     cached_frames: Count = 1024
     offline: bool = False
 

@@ -101,6 +101,15 @@ def read_prompt(path: Path, *, needs: Collection[str], may: Collection[str] = ()
     return Prompt(id=f"{path.stem}@{digest}", turns=turns, opening=opening, closing=closing)
 
 
+def percents(demo: Sequence[Picture]) -> list[Part]:
+    """Return a demonstration with the share of it that is over behind each frame."""
+    parts: list[Part] = []
+    for place, picture in enumerate(demo):
+        share = round(100 * place / max(1, len(demo) - 1))
+        parts += [f"{share}% ", picture, " "]
+    return parts
+
+
 def _sections(text: str) -> list[tuple[str, str]]:
     marks = list(_SECTION.finditer(text))
     ends = [*(mark.start() for mark in marks), len(text)]

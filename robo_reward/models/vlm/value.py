@@ -12,7 +12,7 @@ from robo_reward.models.base import ScoreArrays
 
 from .generative import VALUES_KEPT, Case, GenerativeModel
 from .passage import Picture
-from .prompt import Filling
+from .prompt import Filling, percents
 from .readings import Vector
 
 
@@ -23,15 +23,18 @@ class Shown:
     Attributes:
         case: The query it comes from.
         clip: Its frames, oldest first.
+        views: The frames of its last instant, one per camera.
     """
 
     case: Case
     clip: tuple[Picture, ...]
+    views: tuple[Picture, ...]
 
     @property
     def key(self) -> tuple[str, ...]:
         """What its value depends on."""
-        return (self.case.query.task.key, *(picture.key for picture in self.clip))
+        shown = (*self.clip, *self.views[1:], *self.case.start[1:])
+        return (self.case.query.task.key, *(picture.key for picture in shown))
 
     @property
     def filling(self) -> Filling:
@@ -43,7 +46,7 @@ class Shown:
             "frame": self.clip[-1:],
             "first": self.clip[:1],
             "goal": [goal] if goal is not None else [],
-            "demo": self.case.demo,
+            "demo": percents(self.case.demo),
         }
 
 
@@ -59,9 +62,10 @@ class ValueModel(GenerativeModel):
         """Return signals of clips, ``(n,)`` each: any of progress, done and uncertainty."""
 
     def _judge(self, cases: Sequence[Case]) -> ScoreArrays:
-        now = [Shown(case=case, clip=case.clip) for case in cases]
+        now = [Shown(case=case, clip=case.clip, views=case.newest) for case in cases]
         able = "progress" in self.capabilities.signals
-        then = [Shown(case=case, clip=case.before) for case in cases] if able else []
+        then = [Shown(case=case, clip=case.before, views=case.reference) for case in cases]
+        then = then if able else []
         known = self._known([*now, *then])
         names = ("progress", "done", "uncertainty")
         table = np.array([known[one.key] for one in now], np.float64).reshape(len(now), len(names))
