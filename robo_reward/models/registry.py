@@ -32,7 +32,7 @@ BUILT_IN: dict[str, str] = {
     "oracle-pixels": "robo_reward.models.oracle_pixels:OraclePixels",
     "random-features": "robo_reward.models.goal_distance:GoalDistance.random",
     "rl-vlm-f": "robo_reward.models.preference:PreferenceReward",
-    "rl-vlm-f": "robo_reward.models.rl_vlm_f:RlVlmF",
+    "rl-vlm-f-judge": "robo_reward.models.rl_vlm_f_judge:RlVlmFJudge",
     "robo-dopamine": "robo_reward.models.robo_dopamine:RoboDopamine",
     "robofume": "robo_reward.models.robofume:RoboFume",
     "roboreward": "robo_reward.models.roboreward:RoboReward",

@@ -30,7 +30,7 @@ Command = Callable[..., Any]
 MODELS = {
     "gvl": "qwen3_vl",
     "lrm": "qwen3_vl",
-    "rl-vlm-f": "qwen2_5_vl",
+    "rl-vlm-f-judge": "qwen2_5_vl",
     "robo-dopamine": "qwen2_5_vl",
     "robofume": "qwen2_5_vl",
     "roboreward": "qwen3_vl",

@@ -115,7 +115,7 @@ def test_robo_dopamine_fuses_both_ends(tiny: Tiny, monkeypatch: pytest.MonkeyPat
         assert alone.progress == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("name", ["lrm", "rl-vlm-f"])
+@pytest.mark.parametrize("name", ["lrm", "rl-vlm-f-judge"])
 def test_comparisons_are_antisymmetric(name: str, tiny: Tiny) -> None:
     model = load(tiny, name)
     rows = model.score([query(80, 10), query(10, 80), query(10, 10)])
@@ -125,7 +125,7 @@ def test_comparisons_are_antisymmetric(name: str, tiny: Tiny) -> None:
 
 
 def test_a_label_is_which_picture_is_better(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load(tiny, "rl-vlm-f", symmetric=False)
+    model = load(tiny, "rl-vlm-f-judge", symmetric=False)
     monkeypatch.setattr(model, "choose", lambda f, _: np.tile([[0.1, 0.7, 0.2]], (len(f), 1)))
     row = model.score([query(80, 10)]).row(0)
     assert row.contrastive == pytest.approx(0.6)

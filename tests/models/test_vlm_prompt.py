@@ -56,6 +56,7 @@ def test_another_text_is_another_id(tmp_path: Path) -> None:
         ("[user]\n{clip}", r"lacks \{instruction\}"),
         ("[user]\n{instruction}", r"lacks \{clip\}; this model fills \{clip\}, \{goal\}, \{inst"),
         ("[user]\n{clip}{instruction}{gaol}", r"has \{gaol\}, which is not filled; did you mean"),
+        ("[user]\n{clip}{instruction}\n[answer]\nNow:", r"has \[answer\] without \{answer\}"),
         ("{clip}{instruction}", r"needs a section \[user\], or \[raw\] alone"),
         ("[raw]\n{clip}\n[user]\n{instruction}", r"needs a section \[user\], or \[raw\] alone"),
     ],
@@ -76,7 +77,7 @@ def test_every_shipped_prompt_can_be_read() -> None:
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# "), path
-        names = set(re.findall(r"\{(\w+)\}", text)) - {"answer"}
+        names = set(re.findall(r"\{(\w+)\}", text)) - {"answer", "number"}
         assert names
         assert read_prompt(path, needs=names).turns
 

@@ -97,11 +97,17 @@ def add_adapter(model: Any, adapter: str, *, name: str, offline: bool, sees: boo
             f"the adapter {adapter} changes the vision tower, which several adapters share here; "
             "merge it into the weights and give that folder as the checkpoint"
         )
+    transformers = require("transformers", extra="vlm")
+    # It takes the weights of other adapters for missing ones and says so at length.
+    loudness = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
     try:
         model.load_adapter(str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0]
         raise ModelError(f"the adapter {adapter} does not fit: {why}") from error
+    finally:
+        transformers.utils.logging.set_verbosity(loudness)
 
 
 def _changes_vision(folder: Path) -> bool:

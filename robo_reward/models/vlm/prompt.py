@@ -87,6 +87,8 @@ def read_prompt(path: Path, *, needs: Collection[str], may: Collection[str] = ()
     if roles != ["raw"] and ("user" not in roles or "raw" in roles):
         raise ConfigError(f"the prompt {path} needs a section [user], or [raw] alone")
     answer = "\n".join(body for role, body in sections if role == _ANSWER)
+    if answer and f"{{{_ANSWER}}}" not in answer:
+        raise ConfigError(f"the prompt {path} has [answer] without {{answer}}, where it is read")
     shown = {name for _, body in turns for name in _PLACE.findall(body)}
     if missing := sorted(set(needs) - shown):
         raise ConfigError(
