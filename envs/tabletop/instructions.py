@@ -153,6 +153,7 @@ SHAPE_WORDS: dict[str, tuple[str, ...]] = {
     "ball": ("ball", "sphere"),
     "cylinder": ("cylinder", "can"),
 }
+ANY_SHAPE = ("one", "object", "thing")
 PAD_WORDS = ("pad", "mat", "square")
 PART_WORDS: dict[str, tuple[str, ...]] = {
     "drawer": ("drawer with the {colour} handle", "{colour} drawer"),
@@ -162,7 +163,12 @@ PART_WORDS: dict[str, tuple[str, ...]] = {
 
 
 def instruct(
-    goal: Goal, spec: SceneSpec, *, rng: np.random.Generator | None = None, held_out: bool = False
+    goal: Goal,
+    spec: SceneSpec,
+    *,
+    rng: np.random.Generator | None = None,
+    held_out: bool = False,
+    partial: float = 0.0,
 ) -> str:
     """Say a goal in a sentence.
 
@@ -171,10 +177,12 @@ def instruct(
         spec: The scene that it is about.
         rng: Chooses the wording; without one the first, plainest wording is used.
         held_out: Whether to use the wordings kept out of training.
+        partial: How often an object is named by its colour or its shape alone, where that tells it
+            from the others; needs ``rng``.
     """
     wordings = (HELD_OUT_WORDINGS if held_out else WORDINGS)[goal.family]
-    target = _target(goal, spec, rng)
-    return _pick(wordings, rng).format(target=target, place=_place(goal, spec, rng))
+    target = _target(goal, spec, rng, partial)
+    return _pick(wordings, rng).format(target=target, place=_place(goal, spec, rng, partial))
 
 
 def every_wording(goal: Goal, spec: SceneSpec, *, held_out: bool = False) -> list[str]:
@@ -195,25 +203,38 @@ def names_something_here(goal: Goal, of: SceneSpec, here: SceneSpec) -> bool:
     return any((o.shape, o.colour) == (item.shape, item.colour) for o in here.objects)
 
 
-def _target(goal: Goal, spec: SceneSpec, rng: np.random.Generator | None) -> str:
+def _target(
+    goal: Goal, spec: SceneSpec, rng: np.random.Generator | None, partial: float = 0.0
+) -> str:
     fixture = family_of(goal.family).fixture
     if fixture == "none":
-        return _object(spec, goal.target, rng)
+        return _object(spec, goal.target, rng, partial)
     return _pick(PART_WORDS[fixture], rng).format(colour=spec.fixture.colours[goal.target])
 
 
-def _place(goal: Goal, spec: SceneSpec, rng: np.random.Generator | None) -> str:
+def _place(
+    goal: Goal, spec: SceneSpec, rng: np.random.Generator | None, partial: float = 0.0
+) -> str:
     if goal.family in ("push", "pick_place"):
         return f"{spec.pads[goal.place].colour} {_pick(PAD_WORDS, rng)}"
     if goal.family == "stack":
-        return _object(spec, goal.place, rng)
+        return _object(spec, goal.place, rng, partial)
     if goal.family == "turn_lever":
         return ("left", "right")[goal.place]
     return ""
 
 
-def _object(spec: SceneSpec, index: int, rng: np.random.Generator | None) -> str:
+def _object(spec: SceneSpec, index: int, rng: np.random.Generator | None, partial: float) -> str:
     item = spec.objects[index]
+    if rng is not None and partial and rng.random() < partial:
+        others = [one for place, one in enumerate(spec.objects) if place != index]
+        names: tuple[str, ...] = ()
+        if all(one.colour != item.colour for one in others):
+            names += tuple(f"{item.colour} {word}" for word in ANY_SHAPE)
+        if all(one.shape != item.shape for one in others):
+            names += SHAPE_WORDS[item.shape]
+        if names:
+            return _pick(names, rng)
     return f"{item.colour} {_pick(SHAPE_WORDS[item.shape], rng)}"
 
 

@@ -179,8 +179,8 @@ class Batches:
     def _queries(
         self, entry: Entry, rows: list[Facts], rng: np.random.Generator
     ) -> tuple[list[list[int]], list[list[Label]]]:
-        def say(goal: Goal, spec: SceneSpec) -> list[int]:
-            text = instruct(goal, spec, rng=rng)
+        def say(goal: Goal, spec: SceneSpec, *, partial: float = 0.0) -> list[int]:
+            text = instruct(goal, spec, rng=rng, partial=partial)
             if self._config.augment:
                 text = vary(text, rng, config=self._config.wording)
             return self._encode(text)
@@ -193,7 +193,8 @@ class Batches:
         goals = [entry.goal]
         picks = [int(rng.integers(len(others))) for _ in range(self._config.queries - 2)]
         goals.extend(others[pick] for pick in picks)
-        said = [say(goal, entry.spec) for goal in goals]
+        partial = self._config.wording.partial if self._config.augment else 0.0
+        said = [say(goal, entry.spec, partial=partial) for goal in goals]
         judged = [[label(row, entry.spec, goal, camera=CAMERA) for goal in goals] for row in rows]
         _, foreign = self._entry(int(rng.integers(len(self._index))))
         if "mismatched" in self._config.without or names_something_here(

@@ -18,6 +18,8 @@ class WordingConfig:
         framed: Something is said before or after the task.
         terse: The articles are left out.
         misspelled: One word lacks a letter, has one twice, or two swapped.
+        partial: An object is named by its colour or its shape alone, where that suffices: what a
+            colour is and what a shape is are thereby learned apart, for pairs that nobody showed.
         spelled: One word is spelled letter by letter, so that the pieces of unknown words are
             known.
     """
@@ -25,6 +27,7 @@ class WordingConfig:
     framed: float = 0.2
     terse: float = 0.1
     misspelled: float = 0.05
+    partial: float = 0.3
     spelled: float = 0.06
 
 

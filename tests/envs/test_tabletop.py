@@ -15,7 +15,13 @@ from robo_reward.envs import ENV_IDS, TabletopEnv
 from robo_reward.envs.experts.expert import PlanFollower
 from robo_reward.envs.experts.plan import Aim, plan_for
 from robo_reward.envs.tabletop.goal import HELD_STEPS
-from robo_reward.envs.tabletop.instructions import HELD_OUT_WORDINGS, WORDINGS, every_wording
+from robo_reward.envs.tabletop.instructions import (
+    HELD_OUT_WORDINGS,
+    SHAPE_WORDS,
+    WORDINGS,
+    every_wording,
+    instruct,
+)
 from robo_reward.envs.tabletop.randomise import (
     SEEN_AZIMUTHS,
     UNSEEN_AZIMUTHS,
@@ -152,6 +158,28 @@ def test_goals_of_a_scene_are_told_apart_by_their_sentences() -> None:
         spec, _ = sample_scene(family, rng=rng)
         said = [(goal.family, every_wording(goal, spec)[0]) for goal in all_goals(spec)]
         assert len(set(said)) == len(said)
+
+
+def test_a_colour_or_a_shape_alone_names_one_object_only() -> None:
+    shapes = {word: shape for shape, words in SHAPE_WORDS.items() for word in words}
+    short = 0
+    for number in range(200):
+        rng = np.random.default_rng(number)
+        spec, goal = sample_scene("reach", rng=rng)
+        words = instruct(goal, spec, rng=rng, partial=1.0).split()
+        colours = [word for word in words if word in COLOURS]
+        named = [shapes[word] for word in words if word in shapes]
+        meant = [
+            one
+            for one in spec.objects
+            if (not colours or one.colour in colours) and (not named or one.shape in named)
+        ]
+        assert meant == [spec.objects[goal.target]]
+        short += not (colours and named)
+    assert short > 150
+    spec, goal = sample_scene("reach", rng=np.random.default_rng(0))
+    full = instruct(goal, spec, rng=np.random.default_rng(1), partial=0.0)
+    assert full == instruct(goal, spec, rng=np.random.default_rng(1))  # no draw is spent on it
 
 
 def test_the_simulator_ends_an_episode_when_success_has_lasted() -> None:
