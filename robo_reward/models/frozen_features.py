@@ -1,8 +1,9 @@
 """What small heads read of a frame: one vector from a frozen encoder, with or without the sentence.
 
-``map`` averages the encoder's map over a coarse grid, which keeps roughly where things are, and
-reads no language: the form of HIL-SERL's classifier. ``pointed`` is the vector that the compact
-model's own heads read, what stands where the sentence points; one head then serves many sentences.
+``map`` takes mean and maximum of the encoder's map over a coarse grid, which keeps roughly where
+things are, and reads no language: the form of HIL-SERL's classifier. ``pointed`` is the vector that
+the compact model's own heads read, what stands where the sentence points; one head then serves many
+sentences.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from robo_reward.frames import Image
 from .frame_encoder import FrameEncoder
 
 KINDS = ("map", "pointed")
-GRID = 4
+GRID = 2
 """Cells of the coarse grid along each side."""
 FOLDER = "encoder"
 
@@ -49,7 +50,7 @@ class FrozenFeatures:
             )
         self.encoder = encoder
         self.kind = kind
-        self.width = encoder.width * GRID**2
+        self.width = 2 * encoder.width * GRID**2
         if kind == "pointed" and encoder.compact is not None:
             self.width = encoder.compact.network.config.trunk
 
@@ -84,4 +85,8 @@ class FrozenFeatures:
 
 
 def _pooled(found: Tensor) -> Tensor:
-    return functional.adaptive_avg_pool2d(found.float(), GRID).flatten().half()
+    whole = found.float()
+    mean = functional.adaptive_avg_pool2d(whole, GRID)
+    # What is small stands out in a maximum and drowns in a mean.
+    most = functional.adaptive_max_pool2d(whole, GRID)
+    return torch.cat([mean.flatten(), most.flatten()]).half()

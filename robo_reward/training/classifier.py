@@ -78,7 +78,8 @@ def train_classifier(
     """
     seed = options.fit.seed
     split = hold_out(examples, seed=seed)
-    learned, checked = pool(split.train), pool(split.held_out)
+    learned = pool(split.train, told=features.reads_text)
+    checked = pool(split.held_out, told=features.reads_text)
     frames = learned.at(choose(learned.done, options.frames, seed=seed))
     truth = torch.from_numpy(frames.done)
     vectors = varied_vectors(features, frames, copies=options.fit.copies, seed=seed)

@@ -60,8 +60,17 @@ def read_examples(
     return prepare(_piles_told(episodes), size=size, cameras=cameras)
 
 
-def pool(examples: Sequence[Example]) -> FramePool:
-    """Put the frames of some examples together."""
+def pool(examples: Sequence[Example], *, told: bool = False) -> FramePool:
+    """Put the frames of some examples together.
+
+    Args:
+        examples: Where from.
+        told: Whether the frames come again under every other sentence whose truth the recorder
+            knew; for features that read sentences.
+    """
+    if told:
+        others = [replace(one, clip=clip) for one in examples for clip in one.told]
+        examples = [*examples, *others]
     lengths = [len(example.clip) for example in examples]
     return FramePool(
         images=np.concatenate([example.images for example in examples]),

@@ -85,7 +85,8 @@ def train_preference(
         raise ConfigError(f"{judge.model_id} gives no contrastive to label pairs with")
     seed = options.fit.seed
     learned, away, how = _apart(examples, seed=seed)
-    frames = pool(learned)
+    # A judge may well know less of other sentences than of the one that was carried out.
+    frames = pool(learned, told=features.reads_text and judge is None)
     rng = np.random.default_rng([seed, 31])
     asked = draw_pairs(frames, options.pairs, rng, across=options.across, alike=judge is not None)
     said = true_order(frames, asked) if judge is None else judged_order(judge, frames, asked)

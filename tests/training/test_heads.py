@@ -190,6 +190,27 @@ def test_pairs_are_of_one_sentence_where_they_must_be() -> None:
     assert (within[:, 0] != within[:, 1]).all()
 
 
+def test_frames_come_again_under_sentences_whose_truth_is_known() -> None:
+    told = [{"instruction": "empty the bar", "progress": [0.5] * 12, "done": [False] * 12}]
+    examples = read_examples([replace(film(0), meta={"counterfactuals": told}), film(1)], size=48)
+    assert len(pool(examples)) == 24
+    frames = pool(examples, told=True)
+    assert frames.texts[24:] == ["empty the bar"] * 12
+    np.testing.assert_array_equal(frames.images[24:], frames.images[:12])
+    assert not frames.done[24:].any()
+    np.testing.assert_array_equal(frames.progress[24:], 0.5)
+
+
+def test_the_map_is_pooled_by_mean_and_maximum(features: FrozenFeatures) -> None:
+    image = film(0).images["front"][5]
+    (found,) = features.encoder.maps([image])
+    (kept,) = features.encode([image])
+    cells = found.float().unflatten(1, (2, 6)).unflatten(3, (2, 6))
+    wanted = torch.cat([cells.mean((2, 4)).flatten(), cells.amax((2, 4)).flatten()])
+    torch.testing.assert_close(kept.float(), wanted, atol=2e-3, rtol=2e-3)
+    assert len(kept) == features.width == 2 * 64 * 4
+
+
 def test_frames_are_chosen_one_third_of_success() -> None:
     done = np.array([1.0] * 50 + [0.0] * 300 + [np.nan] * 40, np.float32)
     places = choose(done, 100, seed=0)
