@@ -35,8 +35,8 @@ PRICED_S = 5.0
 class Relabel(Saving):
     """Score every frame of a dataset into a table beside it; the dataset stays as it is.
 
-    Reads recordings of robo-reward record, LeRobot, HDF5 (robomimic, LIBERO, ALOHA), rosbag2, MCAP,
-    videos and images. A run that was killed goes on where it was when the same command is given.
+    Reads recordings of robo-reward record, LeRobot, HDF5 (robomimic, LIBERO, ALOHA), Minari,
+    rosbag2, MCAP, videos and images. The same command goes on where a killed one was.
     """
 
     examples: ClassVar[tuple[str, ...]] = (

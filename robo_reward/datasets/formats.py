@@ -64,9 +64,16 @@ def _is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
+def _is_minari(path: Path) -> bool:
+    from .minari_dataset import is_minari
+
+    return path.is_dir() and is_minari(path)
+
+
 _ROS = "robo_reward.datasets.ros_dataset:RosDataset"
 _FORMATS: tuple[tuple[Callable[[Path], bool], str], ...] = (
     (_is_lerobot, "robo_reward.datasets.lerobot_dataset:LeRobotDataset"),
+    (_is_minari, "robo_reward.datasets.minari_dataset:MinariDataset"),
     (_is_hdf5, "robo_reward.datasets.hdf5_dataset:Hdf5Dataset"),
     (lambda path: (path / "metadata.yaml").is_file(), _ROS),
     (_is_log, "robo_reward.datasets.log_dataset:LogDataset"),

@@ -63,9 +63,10 @@ def export(
     """
     from robo_reward.datasets.hdf5_dataset import Hdf5Dataset
     from robo_reward.datasets.lerobot_dataset import LeRobotDataset
+    from robo_reward.datasets.minari_dataset import MinariDataset
     from robo_reward.datasets.ros_dataset import RosDataset
 
-    from . import write_hdf5, write_lerobot, write_mcap, write_plain
+    from . import write_hdf5, write_lerobot, write_mcap, write_minari, write_plain
 
     check_target(target, dataset.kind)
     if target == "jsonl":
@@ -84,4 +85,6 @@ def export(
         return [write_lerobot.write_copy(dataset, table, folder / "copy", shaping=shaping)]
     if isinstance(dataset, RosDataset):
         return write_mcap.write_copy(dataset, table, folder / "copy")
+    if isinstance(dataset, MinariDataset):
+        return [write_minari.write_copy(dataset, table, folder / "copy", shaping=shaping)]
     raise AssertionError(f"no writer for {target} and {dataset.kind}")
