@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -20,7 +18,7 @@ from .console import Bar
 
 if TYPE_CHECKING:
     from robo_reward.datasets.recorded import Dataset
-    from robo_reward.relabel import Judge, RelabelOptions, Run, Tally
+    from robo_reward.relabel import Judge, JudgeConfig, RelabelOptions, Run, Tally
     from robo_reward.shaping import ShapingConfig
 
 Target = Literal["jsonl", "overlay", "progress", "copy", "in-place"]
@@ -36,7 +34,7 @@ class Relabel(Saving):
     """Score every frame of a dataset into a table beside it; the dataset stays as it is.
 
     Reads recordings of robo-reward record, LeRobot, HDF5 (robomimic, LIBERO, ALOHA), Minari,
-    rosbag2, MCAP, videos and images. The same command goes on where a killed one was.
+    RLDS, rosbag2, MCAP, videos and images. The same command goes on where a killed one was.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -75,8 +73,10 @@ class Relabel(Saving):
     """Uncertainty above which --model gives no score; not given: the calibration's limit."""
     device: str = "auto"
     """Where the model runs: auto, cpu, cuda or mps."""
+    workers: int = 1
+    """Processes, each with a model of its own; the labels are the same bytes for any number."""
     readers: int = 2
-    """Threads that decode ahead of the model."""
+    """Threads of a process that decode ahead of its model."""
     timeout: float = 60.0
     """With --node: give up after this many seconds without an answer."""
     write: tuple[Target, ...] = ()
@@ -94,10 +94,12 @@ class Relabel(Saving):
     def run(self) -> Result:
         """Open, label, and write the table."""
         from robo_reward.datasets.formats import open_dataset
-        from robo_reward.relabel import open_run, plan_episodes, record_of
+        from robo_reward.relabel import open_judge, open_run, plan_episodes, record_of
 
         if self.timeout <= 0:
             raise ConfigError(f"--timeout must be > 0 seconds, got {self.timeout:g}")
+        if self.workers < 1:
+            raise ConfigError(f"--workers must be >= 1, got {self.workers}")
         from robo_reward.relabel.export import check_target
         from robo_reward.shaping import preset
 
@@ -106,7 +108,7 @@ class Relabel(Saving):
         for target in self.write:
             check_target(target, dataset.kind)
         ids = plan_episodes(dataset, options)
-        with self._open_judge() as judge:
+        with open_judge(self._judge()) as judge:
             if self.dry_run:
                 return self._price(dataset, judge, options, total=len(ids))
             record = record_of(dataset, judge.info(), options)
@@ -139,54 +141,30 @@ class Relabel(Saving):
             limit=self.limit,
         )
 
-    @contextlib.contextmanager
-    def _open_judge(self) -> Iterator[Judge]:
-        from robo_reward.relabel import ModelJudge, SourceJudge
+    def _judge(self) -> JudgeConfig:
+        from robo_reward.relabel import JudgeConfig
 
-        if self.node is not None:
-            from robo_reward.client import connect
-
-            with connect(
-                self.node,
-                deadline_s=self.timeout,
-                connect_timeout_s=min(self.timeout, 10.0),
-                priority="offline",
-                keys=self.keys,
-            ) as source:
-                yield SourceJudge(source, timeout_s=self.timeout)
-            return
-        from robo_reward.models import load_model
-
-        model = load_model(
-            self.model,
+        return JudgeConfig(
+            model=self.model,
             device=self.device,
-            calibration=self.calibration,
+            calibration=None if self.calibration is None else str(self.calibration),
             abstain_above=self.abstain_above,
+            node=self.node,
+            timeout_s=self.timeout,
+            keys=None if self.keys is None else str(self.keys),
         )
-        try:
-            yield ModelJudge(model)
-        finally:
-            model.close()
 
     def _label(
         self, dataset: Dataset, judge: Judge, options: RelabelOptions, run: Run, *, total: int
     ) -> dict[str, Any]:
         from robo_reward.datasets.labels import FILE, LabelTable
-        from robo_reward.relabel import Tally, finish, label_episodes
+        from robo_reward.relabel import Tally, finish
 
         tally = Tally(total=total)
         if run.state != "finished":
             try:
                 with self.console().bar("relabel", total=total, unit="ep") as bar:
-                    tally = label_episodes(
-                        dataset,
-                        judge,
-                        options,
-                        run.folder,
-                        total=total,
-                        readers=self.readers,
-                        on_progress=lambda now: _show(bar, now),
-                    )
+                    tally = self._score(dataset, judge, options, run.folder, bar)
                 finish(dataset, judge, options, run.folder, fingerprint=run.record.fingerprint)
             except OSError as error:
                 if error.errno not in FULL:
@@ -212,6 +190,36 @@ class Relabel(Saving):
             "failed": len(head.skipped)
             + sum(count for status, count in tally.missing.items() if status != "abstained"),
         }
+
+    def _score(
+        self, dataset: Dataset, judge: Judge, options: RelabelOptions, folder: Path, bar: Bar
+    ) -> Tally:
+        def show(now: Tally) -> None:
+            _show(bar, now)
+
+        if self.workers == 1:
+            from robo_reward.relabel import label_episodes
+
+            return label_episodes(
+                dataset,
+                judge,
+                options,
+                folder,
+                total=bar.total,
+                readers=self.readers,
+                on_progress=show,
+            )
+        from robo_reward.relabel.workers import Job, label_with_workers
+
+        job = Job(
+            dataset=str(self.dataset),
+            options=options,
+            judge=self._judge(),
+            folder=str(folder),
+            total=bar.total,
+            readers=self.readers,
+        )
+        return label_with_workers(job, workers=self.workers, on_progress=show)
 
     def _write(self, dataset: Dataset, folder: Path, shaping: ShapingConfig) -> dict[str, Any]:
         from robo_reward.datasets.labels import LabelTable

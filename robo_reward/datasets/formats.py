@@ -64,6 +64,10 @@ def _is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
+def _is_rlds(path: Path) -> bool:
+    return _holds(path, lambda file: ".tfrecord" in file.name)
+
+
 def _is_minari(path: Path) -> bool:
     from .minari_dataset import is_minari
 
@@ -74,6 +78,7 @@ _ROS = "robo_reward.datasets.ros_dataset:RosDataset"
 _FORMATS: tuple[tuple[Callable[[Path], bool], str], ...] = (
     (_is_lerobot, "robo_reward.datasets.lerobot_dataset:LeRobotDataset"),
     (_is_minari, "robo_reward.datasets.minari_dataset:MinariDataset"),
+    (_is_rlds, "robo_reward.datasets.rlds_dataset:RldsDataset"),
     (_is_hdf5, "robo_reward.datasets.hdf5_dataset:Hdf5Dataset"),
     (lambda path: (path / "metadata.yaml").is_file(), _ROS),
     (_is_log, "robo_reward.datasets.log_dataset:LogDataset"),

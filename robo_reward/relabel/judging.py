@@ -6,7 +6,10 @@ before: so the labels are the same bytes for any number of workers, and after an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from robo_reward.client.guarded import answer_each
@@ -18,6 +21,58 @@ from robo_reward.models.base import Feature, RewardModel
 from robo_reward.query import Query
 from robo_reward.signals import OUTAGE, Score
 from robo_reward.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeConfig:
+    """Which judge to open; plain values, so that a worker process can be told.
+
+    Attributes:
+        model: Name, folder or hub id of the reward model.
+        device: Where it runs.
+        calibration: File of ``robo-reward calibrate``.
+        abstain_above: Uncertainty above which there is no score; ``None`` for the calibration's.
+        node: Address of a reward node that is asked instead.
+        timeout_s: How long a node may take, seconds.
+        keys: Folder of the keys that a node behind CURVE asks for.
+    """
+
+    model: str = "compact"
+    device: str = "auto"
+    calibration: str | None = None
+    abstain_above: float | None = None
+    node: str | None = None
+    timeout_s: float = 60.0
+    keys: str | None = None
+
+
+@contextlib.contextmanager
+def open_judge(config: JudgeConfig) -> Iterator[Judge]:
+    """Load the model, or connect to the node; closed at the end of the block."""
+    if config.node is not None:
+        from robo_reward.client import connect
+
+        with connect(
+            config.node,
+            deadline_s=config.timeout_s,
+            connect_timeout_s=min(config.timeout_s, 10.0),
+            priority="offline",
+            keys=None if config.keys is None else Path(config.keys),
+        ) as source:
+            yield SourceJudge(source, timeout_s=config.timeout_s)
+        return
+    from robo_reward.models import load_model
+
+    model = load_model(
+        config.model,
+        device=config.device,
+        calibration=config.calibration,
+        abstain_above=config.abstain_above,
+    )
+    try:
+        yield ModelJudge(model)
+    finally:
+        model.close()
 
 
 class Judge(Protocol):

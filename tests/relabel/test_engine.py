@@ -302,6 +302,55 @@ def test_memory_does_not_grow_with_an_episode(tmp_path: Path) -> None:
         assert sum(1 for _ in batches) == 15
 
 
+def test_workers_change_no_byte(tmp_path: Path, command: Command) -> None:
+    data = image_folders(tmp_path / "data", [40, 9, 33, 5])
+    (broken := data / "ep1" / "0004.png").write_bytes(b"no png")
+    args = (data, "--model", "compact", "--device", "cpu", "--batch", 8)
+    tables = []
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        result = relabel(command, *args, "--out", out, "--workers", workers, code=1)
+        assert (result["frames"], list(result["skipped"])) == (78, ["ep1"])
+        assert broken.name in result["skipped"]["ep1"]
+        tables.append((out / "labels.parquet").read_bytes())
+    assert tables[0] == tables[1]
+
+
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    from robo_reward.relabel import Instructions, JudgeConfig, RelabelOptions
+    from robo_reward.relabel.journal import read_journals
+    from robo_reward.relabel.workers import Job, label_with_workers
+
+    data = image_folders(tmp_path / "data", [60, 60])
+    (tmp_path / "out").mkdir()
+    job = Job(
+        dataset=str(data),
+        options=RelabelOptions(instructions=Instructions(fallback=PUSH), batch=2),
+        judge=JudgeConfig(model="oracle-pixels", device="cpu"),
+        folder=str(tmp_path / "out"),
+        total=2,
+    )
+    killed: list[int] = []
+
+    def kill_one(_: object) -> None:
+        # The children of this process that have begun to write.
+        if killed or not journal_bytes(tmp_path / "out"):
+            return
+        mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        for child in map(int, mine):
+            if b"relabel.workers" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+                killed.append(child)
+                return
+
+    tally = label_with_workers(job, workers=2, on_progress=kill_one)
+    assert killed
+    assert tally.total == 2
+    done = read_journals(tmp_path / "out")
+    assert sorted(done.ends) == [0, 1]
+    assert len(done.read(0)) == len(done.read(1)) == 60
+
+
 def test_nothing_is_left_behind(tmp_path: Path, command: Command) -> None:
     data = image_folders(tmp_path / "data", [5])
     relabel(command, data, "--out", tmp_path / "out")
