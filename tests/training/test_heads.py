@@ -205,7 +205,7 @@ def test_the_map_is_pooled_by_mean_and_maximum(features: FrozenFeatures) -> None
     image = film(0).images["front"][5]
     (found,) = features.encoder.maps([image])
     (kept,) = features.encode([image])
-    cells = found.float().unflatten(1, (2, 6)).unflatten(3, (2, 6))
+    cells = found.float().reshape(64, 2, 6, 2, 6)
     wanted = torch.cat([cells.mean((2, 4)).flatten(), cells.amax((2, 4)).flatten()])
     torch.testing.assert_close(kept.float(), wanted, atol=2e-3, rtol=2e-3)
     assert len(kept) == features.width == 2 * 64 * 4
