@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from robo_reward.relabel import Judge, JudgeConfig, RelabelOptions, Run, Tally
     from robo_reward.shaping import ShapingConfig
 
-Target = Literal["jsonl", "overlay", "progress", "copy", "in-place"]
+Target = Literal["report", "ranking", "jsonl", "overlay", "progress", "copy", "in-place"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger("robo_reward.relabel")
@@ -80,8 +80,9 @@ class Relabel(Saving):
     timeout: float = 60.0
     """With --node: give up after this many seconds without an answer."""
     write: tuple[Target, ...] = ()
-    """Besides the table: jsonl, overlay (films), progress (for LeRobot's RA-BC), copy (the dataset
-    with rewards in it), in-place (rewards added to HDF5 files themselves)."""
+    """Besides the table: report (a page to look at), ranking (episodes by quality), jsonl, overlay
+    (films), progress (for LeRobot's RA-BC), copy (the dataset with rewards in it), in-place
+    (rewards added to the HDF5 files themselves)."""
     reward: str = "potential"
     """How a copy's rewards are made from the signals: a shaping preset, e.g. dense or sparse."""
     replace_rewards: bool = False

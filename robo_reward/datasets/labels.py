@@ -101,6 +101,7 @@ class EpisodeLabels:
         index: Place in the dataset.
         frames: ``(n,) int64`` numbers of the frames.
         stamps_ns: ``(n,) int64``; -1 where the recording has no clock.
+        frame_ids: Content hash of the first camera's frame, one a row.
         instructions: One a row.
         signals: Name → ``(n,) float32``; NaN where there is none.
         status: One a row.
@@ -110,6 +111,7 @@ class EpisodeLabels:
     index: int
     frames: NDArray[np.int64]
     stamps_ns: NDArray[np.int64]
+    frame_ids: tuple[str, ...]
     instructions: tuple[str, ...]
     signals: dict[str, NDArray[np.float32]]
     status: tuple[str, ...]
@@ -262,6 +264,7 @@ def _episodes(columns: Mapping[str, list[Any]]) -> Iterator[EpisodeLabels]:
             index=int(index[part.start]),
             frames=np.array(columns["frame"][part], np.int64),
             stamps_ns=np.array(stamps, np.int64),
+            frame_ids=tuple(ids[0] if ids else "" for ids in columns["frame_ids"][part]),
             instructions=tuple(columns["instruction"][part]),
             signals={name: np.array(columns[name][part], np.float32) for name in SIGNALS},
             status=tuple(columns["status"][part]),

@@ -10,8 +10,8 @@ import numpy as np
 
 from robo_reward.report.charts import heat_map
 from robo_reward.report.html_page import Cell, Figure, Section, figure, number, table
+from robo_reward.shaping.audit import AUDIT
 
-from .audit import AUDIT
 from .harness import ModelResult
 from .sanity import CLIPS, MAX_OPENED, ClipResult
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from robo_reward.datasets.episode import QUALITY_RANK, Episode
 from robo_reward.gate_config import GateConfig
 from robo_reward.report.bootstrap import Table
+from robo_reward.shaping.audit import AUDIT, audit
 from robo_reward.shaping.outcome import fire_frame, gate_outcome
 from robo_reward.shaping.reliability import BINS, reliability
 
 from . import metrics
-from .audit import AUDIT, audit
 from .ranks import is_constant
 from .scoring import EpisodeScores, never_true
 

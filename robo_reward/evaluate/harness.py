@@ -18,10 +18,10 @@ from robo_reward.frames import Frame
 from robo_reward.gate_config import GateConfig
 from robo_reward.models.base import RewardModel
 from robo_reward.report.bootstrap import Estimate, Table, estimate, take
+from robo_reward.shaping.audit import AUDIT
 from robo_reward.shaping.outcome import fire_frame
 from robo_reward.signals import Status
 
-from .audit import AUDIT
 from .columns import episode_row, stack
 from .matrix import TaskMatrix, task_matrix
 from .metrics import mean_finite

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from robo_reward.datasets.labels import LabelTable
 from robo_reward.datasets.recorded import Dataset
 from robo_reward.errors import ConfigError
 from robo_reward.shaping import ShapingConfig
 
-Target = Literal["jsonl", "overlay", "progress", "copy", "in-place"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-
+Target = Literal["report", "ranking", "jsonl", "overlay", "progress", "copy", "in-place"]
 _TAKES: dict[Target, tuple[str, ...]] = {
     "progress": ("lerobot",),
     "copy": ("hdf5", "lerobot", "minari", "mcap", "rosbag2"),
@@ -31,7 +29,7 @@ def check_target(target: Target, kind: str) -> None:
     if takes is not None and kind not in takes:
         raise ConfigError(
             f"--write {target} is for {', '.join(takes)}; this dataset is {kind}. "
-            "jsonl and overlay go with every format"
+            "report, ranking, jsonl and overlay go with every format"
         )
 
 
@@ -67,8 +65,15 @@ def export(
     from robo_reward.datasets.ros_dataset import RosDataset
 
     from . import write_hdf5, write_lerobot, write_mcap, write_minari, write_plain
+    from .quality import write_ranking
+    from .report_page import write_page
+    from .truth import compare_with_truth
 
     check_target(target, dataset.kind)
+    if target == "report":
+        return [write_page(dataset, table, folder, truth=compare_with_truth(dataset, table))]
+    if target == "ranking":
+        return [write_ranking(table, folder)]
     if target == "jsonl":
         return [write_plain.write_lines(table, folder)]
     if target == "overlay":

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .ranks import Floats
+Floats = NDArray[np.float64]
 
 AUDIT = ("max_progress", "path_efficiency", "regret", "stagnation")
 """Names of the figures, in the order of ``audit``."""
