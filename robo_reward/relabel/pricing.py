@@ -82,7 +82,7 @@ def price(
         "frames": frames,
         "sampled_frames": sample.frames,
         "frames_per_s": round(rate, 1),
-        "seconds": None if frames is None else round(frames / rate, 1) if rate else None,
+        "seconds": None if frames is None else round(frames / rate, 3) if rate else None,
         "skipped": dict(sample.skipped),
     }
 

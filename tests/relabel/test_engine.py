@@ -193,13 +193,13 @@ def killed_runs(tmp_path: Path, kills: int) -> tuple[bytes, bytes, int]:
     out = tmp_path / "killed"
     for number in range(kills):
         process = start(*args, "--out", out)
-        # At some moment of its work: after so many further bytes, and a little.
-        wanted = journal_bytes(out) + chance.randrange(1, 40_000 // kills + 200)
+        # At some moment of its work: after so many further of the 43 kB, and a little.
+        wanted = journal_bytes(out) + chance.randrange(1, 30_000 // kills)
         end = time.monotonic() + 300
         while process.poll() is None and journal_bytes(out) < wanted:
             assert time.monotonic() < end
             time.sleep(0.002)
-        time.sleep(chance.random() * 0.02)
+        time.sleep(chance.random() * 0.004)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         if process.returncode == 0:
