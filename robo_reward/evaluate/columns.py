@@ -27,6 +27,7 @@ def episode_row(
     gate: Callable[[str], GateConfig],
     fired: int | None,
     group: float,
+    gives_done: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the metrics need of one episode: column → scalar or fixed-size array.
 
@@ -36,6 +37,7 @@ def episode_row(
         gate: Operating point of the done gate for an instruction.
         fired: Frame at which the done gate decided, or ``None``.
         group: Number of the episode's task family.
+        gives_done: Whether the model judges ``done`` at all: who does not is no gate that missed.
     """
     success = math.nan if episode.success is None else float(episode.success)
     progress = scores.forward.progress
@@ -63,7 +65,7 @@ def episode_row(
         if won and episode.progress is not None
         else math.nan,
         **_against_truth(episode, scores),
-        **_gate(episode, scores, fired),
+        **_gate(episode, scores, fired, gives_done=gives_done),
     }
     return {name: np.asarray(value, np.float64) for name, value in row.items()}
 
@@ -122,9 +124,11 @@ def _against_truth(episode: Episode, scores: EpisodeScores) -> dict[str, object]
     return row
 
 
-def _gate(episode: Episode, scores: EpisodeScores, fired: int | None) -> dict[str, object]:
+def _gate(
+    episode: Episode, scores: EpisodeScores, fired: int | None, *, gives_done: bool
+) -> dict[str, object]:
     truth, done = episode.done, scores.forward.done
-    if truth is None:
+    if truth is None or not gives_done:
         empty = np.zeros((BINS, 3))
         return {"gate": np.zeros(4), "delay": math.nan, "reliability": empty, "fired": math.nan}
     outcome = gate_outcome(fired, truth)

@@ -223,7 +223,14 @@ class _Run:
         group = self.groups.setdefault(family, len(self.groups))
         fired = fire_frame(scores.forward.done, gate=self.asker.gate(episode.instruction))
         self.rows.append(
-            episode_row(episode, scores, gate=self.asker.gate, fired=fired, group=float(group))
+            episode_row(
+                episode,
+                scores,
+                gate=self.asker.gate,
+                fired=fired,
+                group=float(group),
+                gives_done="done" in self.asker.signals,
+            )
         )
         self.results.append(_keep(episode, scores, family=family, fired=fired))
 

@@ -135,6 +135,11 @@ class Asker:
         return self._info().max_views
 
     @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that the model gives."""
+        return self._info().signals
+
+    @property
     def model_id(self) -> str:
         """Model name and weight hash."""
         return self._info().model
