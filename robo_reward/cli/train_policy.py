@@ -47,6 +47,9 @@ class TrainPolicy(Saving):
     observes: Literal["state", "features"] | None = None
     """What the policy sees: the simulator's state, or proprioception and features of --model;
     as the preset says where not given."""
+    shaping: str = ""
+    """How the model's signals become a reward, where not as the preset says: potential, delta,
+    contrastive, …; sparse for a model that gives nothing but done, such as a classifier."""
     done_owner: Literal["model", "env"] = "model"
     """Who ends episodes: the model, or the simulator (a bracket, no result)."""
     iterations: int | None = None
@@ -95,6 +98,7 @@ class TrainPolicy(Saving):
         from robo_reward.envs import ENV_IDS
         from robo_reward.errors import did_you_mean
         from robo_reward.policies.presets import preset
+        from robo_reward.shaping import preset as shaping_preset
 
         changes: dict[str, Any] = {}
         if self.env is not None:
@@ -106,7 +110,10 @@ class TrainPolicy(Saving):
         changes |= {"iterations": self.iterations} if self.iterations is not None else {}
         changes |= {"eval_episodes": self.eval_episodes} if self.eval_episodes is not None else {}
         made = preset(self.preset, **changes)
-        return replace(made, reward=replace(made.reward, done_owner=self.done_owner))
+        reward = replace(made.reward, done_owner=self.done_owner)
+        if self.shaping:
+            reward = replace(reward, shaping=shaping_preset(self.shaping, gamma=made.gamma))
+        return replace(made, reward=reward)
 
     def _environments(self, preset: Preset) -> tuple[Any, Any, Any]:
         from robo_reward.policies.improve import make_env, reward_env

@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from robo_reward.errors import ConfigError
+from robo_reward.models.frame_encoder import FrameEncoder
+from robo_reward.models.frozen_features import FrozenFeatures
+from robo_reward.models.heads import Heads, HeadsConfig
 from robo_reward.policies.improve import (
     EVALUATION_SEED,
     base_policy,
@@ -158,9 +161,42 @@ def test_verbs(command: Callable[..., Any], tmp_path: Path) -> None:
     assert command("eval-policy", str(tmp_path / "nothing")).code == 6
 
 
+def test_a_classifier_alone_is_enough_for_a_sparse_reward(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    features = FrozenFeatures(FrameEncoder("compact", device="cpu"), "map")
+    torch.manual_seed(0)
+    Heads(HeadsConfig(reward_model="classifier", features="map", width=features.width)).save(
+        tmp_path / "model"
+    )
+    features.save(tmp_path / "model")
+    flags = (
+        "train-policy",
+        "--preset",
+        "quick",
+        "--model",
+        str(tmp_path / "model"),
+        "--iterations",
+        "1",
+        "--eval-episodes",
+        "1",
+        "--json",
+        "-q",
+        "--device",
+        "cpu",
+    )
+    ran = command(*flags, "--out", str(tmp_path / "no"))
+    assert ran.code == 2
+    assert "does not give progress_delta" in ran.err
+    ran = command(*flags, "--shaping", "sparse", "--out", str(tmp_path / "run"))
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out.splitlines()[-1])["iterations"] == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (("--shaping", "spars"), "did you mean sparse"),
         (("--preset", "pick"), "no policy preset"),
         (("--env", "robo_reward/Pick-v0"), "did you mean robo_reward/PickPlace-v0"),
         (("--timeout", "0"), "--timeout must be > 0"),
