@@ -13,6 +13,7 @@ from robo_reward.errors import ConfigError, require
 from .common import Result, Saving
 
 if TYPE_CHECKING:
+    from robo_reward.datasets.episode import Episode
     from robo_reward.models import RewardModel
     from robo_reward.models.frozen_features import FrozenFeatures
     from robo_reward.training.classifier import HeadsTrained
@@ -32,6 +33,8 @@ BOTH = (
     "threads",
     "device",
 )
+JUDGED_SIDE = 224
+"""Side up to which a judge is shown pictures, pixels: a language model sees little in 96."""
 FLAGS = {"classifier": (*BOTH, "frames"), "preference": (*BOTH, "pairs", "judge")}
 """Preset → flags that mean something to it, beside those of every verb."""
 
@@ -79,13 +82,22 @@ def _examples(verb: TrainReward, features: FrozenFeatures) -> list[Example]:
     from robo_reward.datasets.sources import open_episodes
     from robo_reward.training.head_frames import read_examples
 
-    return [
-        example
-        for path in verb.dataset or (verb.data,)
-        for example in read_examples(
-            open_episodes(path, instruction=verb.instruction), size=features.encoder.size
-        )
-    ]
+    found: list[Example] = []
+    size = 0  # that of the first episode holds for all
+    for path in verb.dataset or (verb.data,):
+        for episode in open_episodes(path, instruction=verb.instruction):
+            size = size or _side(verb, features, episode)
+            found += read_examples([episode], size=size)
+    return found
+
+
+def _side(verb: TrainReward, features: FrozenFeatures, episode: Episode) -> int:
+    """Return the side at which pictures are kept: what the encoder takes, or the judge can use."""
+    own = features.encoder.size
+    if not verb.judge:
+        return own
+    native = min(min(images.shape[1:3]) for images in episode.images.values())
+    return max(own, min(native, JUDGED_SIDE))
 
 
 def _classifier(

@@ -13,8 +13,8 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from robo_reward.evaluate import metrics, ranks
-from robo_reward.shaping.audit import AUDIT, audit
 from robo_reward.shaping import outcome, reliability
+from robo_reward.shaping.audit import AUDIT, audit
 
 RNG = np.random.default_rng(7)
 NAN = math.nan

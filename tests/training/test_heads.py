@@ -283,6 +283,38 @@ def test_from_recordings_to_a_folder(command: Callable[..., Any], tmp_path: Path
     assert "--preset classifier knows no --steps, --pairs" in ran.err
 
 
+def test_a_judge_is_shown_more_than_the_encoder_takes(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from robo_reward.training import preference
+
+    for number in range(5):
+        (tmp_path / "data" / f"run{number}").mkdir(parents=True)
+        for t in range(6):
+            image = Image.fromarray(film(number).images["front"][2 * t]).resize((160, 120))
+            image.save(tmp_path / "data" / f"run{number}" / f"{t}.png")
+    shown: list[tuple[int, ...]] = []
+    order = preference.judged_order
+
+    def spied(judge: Any, frames: Any, pairs: Any) -> Any:
+        shown.append(frames.images.shape[1:])
+        return order(judge, frames, pairs)
+
+    monkeypatch.setattr(preference, "judged_order", spied)
+    ran = command(
+        "train-reward", "--preset", "preference", "--data", str(tmp_path / "data"), "--judge",
+        "time-counter", "--pairs", "30", "--instruction", "fill the bar", "--json", "--out",
+        str(tmp_path / "run"), "--device", "cpu",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert shown == [(120, 120, 3)]
+    model = load_model(json.loads(ran.out.splitlines()[-1])["path"], device="cpu")
+    assert isinstance(model, PreferenceReward)
+    assert model.features.encoder.size == 96
+
+
 def test_what_is_no_trained_model_is_refused(
     classifier: Path, features: FrozenFeatures, tmp_path: Path
 ) -> None:
