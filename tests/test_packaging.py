@@ -59,6 +59,7 @@ def test_wheel_is_complete(wheel: zipfile.ZipFile) -> None:
             if "__pycache__" not in path.parts and not is_linked(path)
         }
     wanted |= {f"robo_reward/assets/mjcf/{p.name}" for p in (ROOT / "assets/mjcf").glob("*.xml")}
+    wanted |= {f"robo_reward/assets/prompts/{p.name}" for p in (ROOT / "assets/prompts").iterdir()}
     assert wanted - names == set()
 
 

@@ -38,15 +38,16 @@ class Models(Common):
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Only this model (a name, NAME=CHECKPOINT, a folder or a hub id)."""
     measure: bool = False
-    """Time each model on this machine: seconds to load, milliseconds per new frame, one by one."""
+    """Time each model on this machine: seconds to load, milliseconds per new frame, one by one.
+    Models that are not shipped are measured by NAME only."""
     device: str = "auto"
     """Where to load: auto, cpu, cuda or mps."""
 
     def run(self) -> Result:
         """Ask each model what it can do; one that does not load says why.
 
-        A model of the list that has a card is not loaded unless it is to be measured: its weights
-        may be gigabytes that are not here.
+        A model that has a card is loaded only where it is measured by name: its weights may be
+        gigabytes that are not here.
         """
         from robo_reward.models import known_models
         from robo_reward.models.registry import read_name
@@ -83,7 +84,7 @@ class Models(Common):
         from robo_reward.models import load_model
         from robo_reward.models.registry import card
 
-        told = None if self.measure else card(name)
+        told = None if self.measure and self.name else card(name)
         if told is not None:
             return {**_able(told.capabilities), "weights": told.weights}
         start = time.perf_counter()

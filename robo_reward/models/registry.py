@@ -35,6 +35,7 @@ BUILT_IN: dict[str, str] = {
     "rl-vlm-f-judge": "robo_reward.models.rl_vlm_f_judge:RlVlmFJudge",
     "robo-dopamine": "robo_reward.models.robo_dopamine:RoboDopamine",
     "robofume": "robo_reward.models.robofume:RoboFume",
+    "robometer": "robo_reward.models.robometer:Robometer",
     "roboreward": "robo_reward.models.roboreward:RoboReward",
     "sole-r1": "robo_reward.models.sole_r1:SoleR1",
     "time-counter": "robo_reward.models.baselines:TimeCounter",

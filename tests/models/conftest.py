@@ -15,13 +15,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Folder of a random checkpoint: ``tiny("qwen3_vl")``."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from .tiny_vlm import build
+    from .tiny_vlm import build, build_robometer
 
     built: dict[str, Path] = {}
 
     def of(kind: str) -> Path:
         if kind not in built:
-            built[kind] = build(kind, tmp_path_factory.mktemp(kind))
+            folder = tmp_path_factory.mktemp(kind)
+            if kind == "robometer":
+                built[kind] = build_robometer(of("qwen3_vl"), folder)
+            else:
+                built[kind] = build(kind, folder)
         return built[kind]
 
     return of

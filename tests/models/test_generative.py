@@ -33,6 +33,7 @@ MODELS = {
     "rl-vlm-f-judge": "qwen2_5_vl",
     "robo-dopamine": "qwen2_5_vl",
     "robofume": "qwen2_5_vl",
+    "robometer": "robometer",
     "roboreward": "qwen3_vl",
     "sole-r1": "qwen3_vl",
     "topreward": "qwen3_vl",
@@ -40,7 +41,7 @@ MODELS = {
     "vlac": "internvl",
 }
 """Name and the backbone that it was published on."""
-FEW_ANSWERS = {"lrm", "roboreward", "topreward", "vla-rl"}
+FEW_ANSWERS = {"lrm", "robometer", "roboreward", "topreward", "vla-rl"}
 """Those whose every answer can be read in a pass of its own within a test."""
 STEPS = 4
 chance = np.random.default_rng(3)

@@ -16,6 +16,7 @@ from robo_reward.errors import ConfigError
 from robo_reward.frames import Frame
 from robo_reward.models import load_model
 from robo_reward.models.gvl import shuffled
+from robo_reward.models.robometer import PROGRESS
 from robo_reward.models.sole_r1 import GAP, SIDE, composite, tile
 from robo_reward.models.vlac import integrated, signed
 from robo_reward.models.vlm.passage import Picture
@@ -212,3 +213,52 @@ def test_a_model_may_think_first(tiny: Tiny) -> None:
     assert plain.model_id != thinking.model_id
     asked = [query(80, 10)]
     assert plain.score(asked).progress[0] != thinking.score(asked).progress[0]
+
+
+def test_robometer_reads_its_heads_where_they_were_trained(tiny: Tiny) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from torch.nn import functional
+
+    model = load_model(f"robometer={tiny('robometer')}", device="cpu")
+    history = tuple((frame(level),) for level in (0, 60))
+    row = model.score([Query(task=TASK, newest=(frame(120),), history=history)]).row(0)
+    # The same by hand: a plain pass over the whole prompt, then the heads of the file.
+    backbone: Any = model.backbone  # type: ignore[attr-defined]
+    seen = [
+        Picture(key=frame(level).id, seen=backbone.see([frame(level).image])[0])
+        for level in (0, 60, 120)
+    ]
+    parts = [part for n, one in enumerate(seen, 1) for part in (f"Picture {n}: ", one, PROGRESS)]
+    turns = model.texts["prompt"].fill({"instruction": [TASK.text], "clip": parts})  # type: ignore[attr-defined]
+    passage = backbone.writer.write(turns)
+    token = len(backbone.writer.tokenizer) - 1
+    places = [place for place, one in enumerate(passage.tokens) if one == token]
+    assert len(places) == 3
+    passage.marks = places
+    backbone.reuse = False
+    state = backbone.read([passage])[0][-1]
+    held = load_file(tiny("robometer") / "model.safetensors")
+
+    def head(name: str) -> torch.Tensor:
+        first = functional.linear(state, held[f"{name}.0.weight"], held[f"{name}.0.bias"])
+        norm = torch.nn.LayerNorm(len(first))
+        norm.load_state_dict({k: held[f"{name}.1.{k}"] for k in ("weight", "bias")})
+        inner = functional.gelu(norm(first))
+        return functional.linear(inner, held[f"{name}.4.weight"], held[f"{name}.4.bias"])
+
+    with torch.no_grad():
+        bins = head("progress_head").softmax(0)
+        assert row.progress == pytest.approx(
+            float((bins * torch.linspace(0, 1, 10)).sum()), abs=1e-5
+        )
+        assert row.done == pytest.approx(float(head("success_head").sigmoid()), abs=1e-5)
+    # The weights are those of the file, not fresh ones.
+    name = "model.model.language_model.layers.0.self_attn.q_proj.weight"
+    loaded = backbone.model.model.language_model.layers[0].self_attn.q_proj.weight
+    assert torch.equal(loaded, held[name])
+
+
+def test_a_backbone_without_heads_is_no_robometer(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match=r"is no Robometer: it has no progress_head\.0\.bias"):
+        load_model(f"robometer={tiny('qwen3_vl')}", device="cpu")

@@ -198,3 +198,37 @@ def build(kind: str, folder: Path) -> Path:
     torch.random.set_rng_state(state[0])
     random.setstate(state[1])
     return folder
+
+
+def build_robometer(base: Path, folder: Path) -> Path:
+    """Write what LeRobot's Robometer looks like: a wrapped backbone, heads, no tokenizer."""
+    import json
+
+    from safetensors.torch import save_file
+
+    model = hf.AutoModelForImageTextToText.from_pretrained(base)
+    words = hf.AutoTokenizer.from_pretrained(base)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(1)
+    model.resize_token_embeddings(len(words) + 5)
+    weights = {f"model.{name}": weight.clone() for name, weight in model.state_dict().items()}
+    for name, size in (("progress", 10), ("success", 1), ("preference", 1)):
+        head = torch.nn.Sequential(
+            torch.nn.Linear(WIDTH, WIDTH // 2),
+            torch.nn.LayerNorm(WIDTH // 2),
+            torch.nn.GELU(),
+            torch.nn.Dropout(),
+            torch.nn.Linear(WIDTH // 2, size),
+        )
+        weights.update({f"{name}_head.{key}": value for key, value in head.state_dict().items()})
+    torch.random.set_rng_state(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "model.safetensors")
+    config = {
+        "type": "robometer",
+        "base_model_id": str(base),
+        "progress_discrete_bins": 10,
+        "vlm_config": model.config.to_dict(),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

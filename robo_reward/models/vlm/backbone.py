@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,10 +42,20 @@ class Backbone:
         checkpoint: Where it lies.
         options: How it is loaded and asked.
         device: Where it runs.
+        renamed: See ``loading.load``.
+        signs: See ``loading.load``.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: VlmOptions, *, device: str) -> None:
-        loaded = load(checkpoint, options, device=device)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: VlmOptions,
+        *,
+        device: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+        signs: Sequence[str] = (),
+    ) -> None:
+        loaded = load(checkpoint, options, device=device, renamed=renamed, signs=signs)
         self.checkpoint = checkpoint
         self.model = loaded.model
         self.processor = loaded.processor
@@ -59,13 +69,21 @@ class Backbone:
 
     @classmethod
     def find(
-        cls, options: VlmOptions, *, default: str, model: str, device: str, kinds: Collection[str]
+        cls,
+        options: VlmOptions,
+        *,
+        default: str,
+        model: str,
+        device: str,
+        kinds: Collection[str],
+        renamed: Mapping[str, str] = MappingProxyType({}),
+        signs: Sequence[str] = (),
     ) -> Backbone:
         """Load the checkpoint that the options name, or the one the model was published with."""
         checkpoint = find_checkpoint(
             options.checkpoint or default, kinds=kinds, model=model, offline=options.offline
         )
-        return cls(checkpoint, options, device=device)
+        return cls(checkpoint, options, device=device, renamed=renamed, signs=signs)
 
     def wear(self, adapters: Mapping[str, str], *, offline: bool) -> None:
         """Put adapters beside the weights, to be chosen between by ``under``.

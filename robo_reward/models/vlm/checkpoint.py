@@ -31,13 +31,17 @@ class Checkpoint:
         name: As it was asked for.
         folder: Where it lies.
         kind: ``model_type`` of its configuration.
+        words: Folder of tokenizer and preprocessor: the same, or that of the base it names.
+        inner: Configuration of the backbone where that of the folder is one of something around it.
         version: Hash that names the weights, 12 hex digits; see ``fingerprint``.
     """
 
     name: str
     folder: Path
     kind: str
+    words: Path
     version: str
+    inner: dict[str, Any] | None = None
 
 
 def find_checkpoint(
@@ -57,7 +61,9 @@ def find_checkpoint(
         ConfigError: It is a checkpoint of something else.
     """
     folder = fetch(name, model=model, offline=offline)
-    kind = str(read_config(folder, name).get("model_type"))
+    config = read_config(folder, name)
+    inner = config.get("vlm_config")
+    kind = str((inner or config).get("model_type"))
     if kind not in kinds:
         raise ConfigError(
             f"{name} is a {kind} checkpoint; {model} runs on {', '.join(sorted(kinds))}"
@@ -66,7 +72,17 @@ def find_checkpoint(
         raise MissingDependency(
             f"{name} holds no .safetensors file; pickled weights are not loaded: convert them first"
         )
-    return Checkpoint(name=name, folder=folder, kind=kind, version=fingerprint(folder))
+    words, base = folder, str(config.get("base_model_id", ""))
+    if base and not (folder / "tokenizer_config.json").is_file():
+        words = fetch(base, model=model, offline=offline)
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        kind=kind,
+        words=words,
+        version=fingerprint(folder),
+        inner=inner,
+    )
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

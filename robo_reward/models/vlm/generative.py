@@ -95,6 +95,10 @@ class GenerativeModel(RewardModel):
     what the option of that name replaces, ``X_prompt`` that of ``X_prompt``."""
     kinds: ClassVar[Collection[str]] = tuple(FAMILIES)
     """Values of ``model_type`` that it runs on."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Pattern of names in the weight files → names in the backbone; see ``loading.load``."""
+    signs: ClassVar[Sequence[str]] = ()
+    """Tokens that its weights know and a tokenizer may lack; see ``loading.load``."""
     Options: ClassVar[type[VlmOptions]] = VlmOptions
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
@@ -112,6 +116,8 @@ class GenerativeModel(RewardModel):
             model=self.named,
             device=device,
             kinds=self.kinds,
+            renamed=self.renamed,
+            signs=self.signs,
         )
         self.folder = self.backbone.checkpoint.folder
         self._values: OrderedDict[tuple[str, ...], tuple[float, ...]] = OrderedDict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,23 @@ class Loaded:
     processor: Any
 
 
-def load(checkpoint: Checkpoint, options: VlmOptions, *, device: str) -> Loaded:
+def load(
+    checkpoint: Checkpoint,
+    options: VlmOptions,
+    *,
+    device: str,
+    renamed: Mapping[str, str],
+    signs: Sequence[str],
+) -> Loaded:
     """Load a checkpoint.
 
     Args:
         checkpoint: Where it lies.
         options: How it is loaded.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        renamed: Pattern of names in the weight files → names in the backbone.
+        signs: Tokens that the weights know and the tokenizer may lack, in the order in which they
+            were added.
 
     Raises:
         MissingDependency: A package is missing.
@@ -49,10 +60,14 @@ def load(checkpoint: Checkpoint, options: VlmOptions, *, device: str) -> Loaded:
     transformers.utils.logging.disable_progress_bar()
     given: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **given)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.words, **given)
         processor = transformers.AutoImageProcessor.from_pretrained(
-            checkpoint.folder, backend="pil", **given
+            checkpoint.words, backend="pil", **given
         )
+        if checkpoint.inner is not None:
+            given["config"] = transformers.AutoConfig.for_model(**checkpoint.inner)
+        if renamed:
+            given["key_mapping"] = dict(renamed)
         model = transformers.AutoModelForImageTextToText.from_pretrained(
             checkpoint.folder, use_safetensors=True, **given, **how
         )
@@ -61,6 +76,8 @@ def load(checkpoint: Checkpoint, options: VlmOptions, *, device: str) -> Loaded:
         raise ModelError(f"{checkpoint.name} does not load: {why}") from error
     if not options.bits:
         model = model.to(place)
+    if signs:
+        tokenizer.add_special_tokens({"additional_special_tokens": _missing(tokenizer, signs)})
     if not tokenizer.chat_template:
         tokenizer.chat_template = _older_template(checkpoint)
     if options.pixels:
@@ -148,10 +165,15 @@ def _how(options: VlmOptions, place: Any) -> dict[str, Any]:
     return how
 
 
+def _missing(tokenizer: Any, signs: Sequence[str]) -> list[str]:
+    known = tokenizer.get_vocab()
+    return [sign for sign in signs if sign not in known]
+
+
 def _older_template(checkpoint: Checkpoint) -> str | None:
     """Chat template from where checkpoints of 2024 and 2025 have it, beside the processor."""
     try:
-        held = json.loads((checkpoint.folder / "chat_template.json").read_text(encoding="utf-8"))
+        held = json.loads((checkpoint.words / "chat_template.json").read_text(encoding="utf-8"))
         return str(held["chat_template"])
     except (OSError, ValueError, KeyError):
         return None
