@@ -37,6 +37,7 @@ BUILT_IN: dict[str, str] = {
     "robofume": "robo_reward.models.robofume:RoboFume",
     "robometer": "robo_reward.models.robometer:Robometer",
     "roboreward": "robo_reward.models.roboreward:RoboReward",
+    "rynnvalue": "robo_reward.models.rynnvalue:RynnValue",
     "sole-r1": "robo_reward.models.sole_r1:SoleR1",
     "time-counter": "robo_reward.models.baselines:TimeCounter",
     "topreward": "robo_reward.models.topreward:TopReward",

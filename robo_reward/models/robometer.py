@@ -11,14 +11,14 @@ alone can be unjudgeable. The third head, which prefers one of two trajectories,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from robo_reward.errors import ConfigError, require
 from robo_reward.models.base import Capabilities, ModelCard
 
+from .vlm.heads import perceptron, read_tensors
 from .vlm.passage import Passage
 from .vlm.prompt import Part
 from .vlm.readings import Vector, doubt, expectation, softmax
@@ -28,7 +28,6 @@ PROGRESS = "<|prog_token|>"
 SIGNS = ("<|split_token|>", "<|reward_token|>", "<|pref_token|>", "<|sim_token|>", PROGRESS)
 """In the order in which they were added to the tokenizer: their numbers follow from it."""
 HEADS = {"progress": "progress_head.", "done": "success_head."}
-LAYERS = ("0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias")
 
 
 class Robometer(ValueModel):
@@ -51,18 +50,16 @@ class Robometer(ValueModel):
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
         super().__init__(device=device, **options)
-        tensors = _read_heads(self.folder, self.backbone.checkpoint.name)
-        like = next(self.backbone.model.parameters())
         self.heads = {
-            name: [tensors[prefix + layer].to(like.device, like.dtype) for layer in LAYERS]
+            name: read_tensors(self.folder, prefix, model=self.backbone.model, what=self.named)
             for name, prefix in HEADS.items()
         }
 
     def _judge_clips(self, shown: Sequence[Shown]) -> dict[str, Vector]:
         passages = [self._passage(one) for one in shown]
         states = [found[-1] for found in self.backbone.read(passages)]
-        bins = np.stack([self._head("progress", state) for state in states])
-        logits = np.array([self._head("done", state)[0] for state in states])
+        bins = np.stack([perceptron(self.heads["progress"], state) for state in states])
+        logits = np.array([perceptron(self.heads["done"], state)[0] for state in states])
         chances = softmax(bins)
         return {
             "progress": expectation(chances, np.linspace(0, 1, bins.shape[1]).tolist()),
@@ -75,36 +72,7 @@ class Robometer(ValueModel):
         for number, picture in enumerate(one.clip, start=1):
             parts += [f"Picture {number}: ", picture, PROGRESS]
         (passage,) = self.write([{**one.filling, "clip": parts}])
-        token = self.backbone.writer.tokens(PROGRESS)[0]
+        token = self.backbone.writer.token(PROGRESS)
         last = len(passage) - 1 - passage.tokens[::-1].index(token)
         passage.marks = [last]
         return passage
-
-    def _head(self, name: str, state: Any) -> Vector:
-        """Linear, layer norm, GELU, linear: what a head makes of a hidden state ``(width,)``."""
-        import torch
-        from torch.nn import functional
-
-        first, bias, scale, shift, second, offset = self.heads[name]
-        with torch.inference_mode():
-            inner = functional.linear(state, first, bias)
-            inner = functional.gelu(functional.layer_norm(inner, scale.shape, scale, shift))
-            made: Vector = functional.linear(inner, second, offset).double().cpu().numpy()
-        return made
-
-
-def _read_heads(folder: Any, name: str) -> Mapping[str, Any]:
-    """Read the weights of the heads, wherever among the files they are.
-
-    Raises:
-        ConfigError: The checkpoint is a backbone without heads.
-    """
-    safetensors = require("safetensors", extra="vlm")
-    wanted = {prefix + layer for prefix in HEADS.values() for layer in LAYERS}
-    found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safetensors.safe_open(path, framework="pt") as file:
-            found.update({key: file.get_tensor(key) for key in wanted & set(file.keys())})
-    if missing := sorted(wanted - set(found)):
-        raise ConfigError(f"{name} is no Robometer: it has no {missing[0]}")
-    return found

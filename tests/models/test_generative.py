@@ -35,13 +35,14 @@ MODELS = {
     "robofume": "qwen2_5_vl",
     "robometer": "robometer",
     "roboreward": "qwen3_vl",
+    "rynnvalue": "rynnvalue",
     "sole-r1": "qwen3_vl",
     "topreward": "qwen3_vl",
     "vla-rl": "qwen2_vl",
     "vlac": "internvl",
 }
 """Name and the backbone that it was published on."""
-FEW_ANSWERS = {"lrm", "robometer", "roboreward", "topreward", "vla-rl"}
+FEW_ANSWERS = {"lrm", "robometer", "roboreward", "rynnvalue", "topreward", "vla-rl"}
 """Those whose every answer can be read in a pass of its own within a test."""
 STEPS = 4
 chance = np.random.default_rng(3)

@@ -260,5 +260,81 @@ def test_robometer_reads_its_heads_where_they_were_trained(tiny: Tiny) -> None:
 
 
 def test_a_backbone_without_heads_is_no_robometer(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match=r"is no Robometer: it has no progress_head\.0\.bias"):
+    with pytest.raises(ConfigError, match=r"is no robometer: its files hold no progress_head\.\*"):
         load_model(f"robometer={tiny('qwen3_vl')}", device="cpu")
+
+
+def test_rynnvalue_reads_seconds_as_its_own_attention_would(tiny: Tiny) -> None:
+    """Against a pass over the whole published layout, query tokens of every frame among it."""
+    import torch
+
+    model: Any = load_model(f"rynnvalue={tiny('rynnvalue')}", device="cpu")
+    levels, repeat = (0, 120, 240), 3
+    backbone, writer = model.backbone, model.backbone.writer
+    seen = [
+        Picture(key=frame(level).id, seen=backbone.see([frame(level).image])[0]) for level in levels
+    ]
+    value, relative = (writer.token(name) for name in ("<value>", "<relative_value>"))
+    full = writer.write(model.texts["prompt"].fill({"instruction": [TASK.text], "clip": seen}))
+    starts, count = list(full.pictures), len(seen[0].seen.tokens)
+    layout, slots, pictures = full.tokens[: starts[0] - 1], [], []
+    for number, start in enumerate(starts):
+        pictures.append(len(layout) + 1)
+        layout += full.tokens[start - 1 : start + count + 1]
+        for token in [relative] * (number > 0) + [value]:
+            slots.append(range(len(layout), len(layout) + repeat))
+            layout += [token] * repeat
+    size = len(layout)
+    reads = np.tril(np.ones((size, size), bool))
+    for slot in slots:  # nobody reads a slot but itself, which reads both ways
+        reads[:, slot] = False
+        reads[np.ix_(slot, slot)] = True
+    kinds = torch.zeros((1, size), dtype=torch.int32)
+    for start in pictures:
+        kinds[0, start : start + count] = 1
+    inner = backbone.model.model
+    grids = torch.tensor([one.seen.grid for one in seen])
+    places, _ = inner.get_rope_index(
+        torch.tensor([layout]), mm_token_type_ids=kinds, image_grid_thw=grids
+    )
+    mask = torch.where(torch.from_numpy(reads), 0.0, torch.finfo(torch.float32).min)
+    with torch.inference_mode(), backbone._standing_in(seen):
+        out = inner(
+            input_ids=torch.tensor([layout]),
+            attention_mask=mask[None, None],
+            position_ids=places,
+            pixel_values=torch.zeros(1),
+            image_grid_thw=grids,
+        )
+    wanted = out.last_hidden_state[0, list(slots[-1])]
+    history = tuple((frame(level),) for level in levels[:-1])
+    asked = Query(task=TASK, newest=(frame(levels[-1]),), history=history)
+    states: list[Any] = []
+    read = backbone.read
+
+    def watched(passages: Sequence[Any]) -> Any:
+        states.append(read(passages))
+        return states[-1]
+
+    backbone.read = watched
+    row = model.score([asked]).row(0)
+    torch.testing.assert_close(states[0][0], wanted, atol=1e-5, rtol=0)
+    assert 0.0 <= row.progress <= 1.0
+
+
+def test_rynnvalue_turns_seconds_into_progress(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {0: 40.0, 60: 30.0, 120: 10.0}
+
+    def seconds(shown: Sequence[Any]) -> tuple[Any, Any]:
+        found = [left[level_of(clip[-1:])] for _, clip in shown]
+        return np.array(found), np.zeros(len(found))
+
+    asked = query(120, 60, first=0)
+    for horizon, progress, delta in ((0.0, 0.75, 0.5), (100.0, 0.9, 0.2)):
+        model = load_model(f"rynnvalue={tiny('rynnvalue')}", device="cpu", horizon=horizon)
+        monkeypatch.setattr(model, "seconds", seconds)
+        row = model.score([asked]).row(0)
+        assert row.progress == pytest.approx(progress)
+        assert row.progress_delta == pytest.approx(delta)
+    with pytest.raises(ConfigError, match="flash_attention_2 cannot; take sdpa"):
+        load_model(f"rynnvalue={tiny('rynnvalue')}", attention="flash_attention_2")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -101,12 +103,11 @@ def test_devices_and_packages(copy: Path) -> None:
         load(copy, bits=4)
 
 
-def test_an_adapter_needs_peft(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+def test_an_adapter_needs_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not through load_model: transformers would remember for the whole process that there is none.
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependency, match=r'pip install "robo-reward\[vlm\]"'):
-        load(copy, adapter=str(copy))
+        add_adapter(None, "somewhere", name="default", offline=True)
 
 
 def test_the_name_of_weights_is_what_they_are(copy: Path, tiny: Tiny) -> None:
@@ -123,3 +124,31 @@ def test_an_older_chat_template_is_found(copy: Path) -> None:
     (copy / "chat_template.jinja").unlink()
     (copy / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     load_model(f"roboreward={copy}", device="cpu").close()
+
+
+@pytest.mark.filterwarnings("ignore")  # those of peft, while adapters are made
+def test_three_adapters_share_one_backbone(tiny: Tiny, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    from robo_reward.frames import Frame
+    from robo_reward.query import Query
+    from robo_reward.task import Task
+
+    base = tiny("qwen3_vl")
+    parts = {"contrastive": "language_model.*q_proj", "progress": "language_model.*v_proj"}
+    parts |= {"completion": "language_model.*o_proj", "eye": "visual.*qkv"}
+    for use, names in parts.items():
+        model = transformers.AutoModelForImageTextToText.from_pretrained(base)
+        config = peft.LoraConfig(r=2, target_modules=f".*{names}", init_lora_weights=False)
+        peft.get_peft_model(model, config).save_pretrained(tmp_path / use)
+    frames = [Frame.of(np.full((40, 40, 3), level, np.uint8)) for level in (30, 200)]
+    query = Query(task=Task(instruction="open"), newest=(frames[1],), reference=(frames[0],))
+    shared = load_model(f"lrm={base},adapters={tmp_path}", device="cpu").score([query])
+    for use, signal in (("progress", "progress"), ("completion", "done")):
+        alone = load_model(f"lrm={base},adapter={tmp_path / use}", device="cpu").score([query])
+        assert getattr(shared, signal)[0] == pytest.approx(getattr(alone, signal)[0], abs=1e-5)
+    assert shared.progress[0] != load_model(f"lrm={base}", device="cpu").score([query]).progress[0]
+    shutil.rmtree(tmp_path / "progress")
+    shutil.copytree(tmp_path / "eye", tmp_path / "progress")
+    with pytest.raises(ConfigError, match="changes the vision tower, which several adapters share"):
+        load_model(f"lrm={base},adapters={tmp_path}", device="cpu")

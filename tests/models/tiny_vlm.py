@@ -232,3 +232,50 @@ def build_robometer(base: Path, folder: Path) -> Path:
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def build_rynnvalue(base: Path, folder: Path) -> Path:
+    """Write what RynnValue looks like: a Qwen3-VL of another name, heads, query tokens."""
+    import json
+
+    from safetensors.torch import save_file
+
+    model = hf.AutoModelForImageTextToText.from_pretrained(base)
+    words = hf.AutoTokenizer.from_pretrained(base)
+    words.add_special_tokens({"additional_special_tokens": ["<value>", "<relative_value>"]})
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    model.resize_token_embeddings(len(words))
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for number in range(2):
+        parts: dict[str, torch.nn.Module] = {
+            "input_layer": torch.nn.Linear(3 * WIDTH, 16),
+            "input_norm": torch.nn.LayerNorm(16),
+            "blocks.0.fc1": torch.nn.Linear(16, 16),
+            "blocks.0.ln1": torch.nn.LayerNorm(16),
+            "blocks.0.fc2": torch.nn.Linear(16, 16),
+            "blocks.0.ln2": torch.nn.LayerNorm(16),
+            "final_layer": torch.nn.Linear(16, 32),
+        }
+        for name, part in parts.items():
+            for key, value in part.state_dict().items():
+                weights[f"value_heads.{number}.proj.{name}.{key}"] = value.clone()
+    torch.random.set_rng_state(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    words.save_pretrained(folder)
+    hf.AutoImageProcessor.from_pretrained(base, backend="pil").save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors")
+    config = {
+        **model.config.to_dict(),
+        "model_type": "rynn_value_lang",
+        "attn_implementation": "pred_slot_isolated_eager",
+        "value_tokenizer_config": {
+            "bins": 32, "min_value": 0.0, "max_value": 512.0, "support_transform": "symlog"
+        },
+        "value_head_config": {"head_type": "bro", "activation": "relu"},
+        "num_value_heads": 2,
+        "value_token_repeat": 3,
+        "relative_value_token_repeat": 3,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

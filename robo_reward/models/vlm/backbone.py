@@ -76,12 +76,17 @@ class Backbone:
         model: str,
         device: str,
         kinds: Collection[str],
+        stands_for: Mapping[str, str] = MappingProxyType({}),
         renamed: Mapping[str, str] = MappingProxyType({}),
         signs: Sequence[str] = (),
     ) -> Backbone:
         """Load the checkpoint that the options name, or the one the model was published with."""
         checkpoint = find_checkpoint(
-            options.checkpoint or default, kinds=kinds, model=model, offline=options.offline
+            options.checkpoint or default,
+            kinds=kinds,
+            stands_for=stands_for,
+            model=model,
+            offline=options.offline,
         )
         return cls(checkpoint, options, device=device, renamed=renamed, signs=signs)
 
@@ -211,6 +216,12 @@ class Backbone:
 
     def _places(self, passage: Passage) -> Places:
         """Positions of a passage read alone, as the model itself counts them."""
+        places = self._unbroken(passage)
+        for index, count in passage.skips.items():
+            places[:, index:] += count
+        return places
+
+    def _unbroken(self, passage: Passage) -> Places:
         tokens = len(passage)
         if not hasattr(self.model.model, "get_rope_index"):
             return np.arange(tokens)[None]
@@ -301,7 +312,7 @@ class Backbone:
             mask = torch.from_numpy(row.mask())
             reads[index, 0, :count, : row.known] = mask[:, : row.known]
             reads[index, 0, :count, known : known + count] = mask[:, row.known :]
-        if self.reuse:
+        if self.reuse or any(row.bunches for row in rows):
             # Not -inf: a padded node reads nothing, and its softmax must not be NaN.
             mask = torch.full(reads.shape, torch.finfo(kind).min, dtype=kind)
             mask = mask.masked_fill(reads, 0.0)

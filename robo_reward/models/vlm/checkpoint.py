@@ -8,9 +8,10 @@ import logging
 import os
 import socket
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from robo_reward.errors import ConfigError, MissingDependency, ModelNotFound, require
@@ -18,6 +19,11 @@ from robo_reward.errors import ConfigError, MissingDependency, ModelNotFound, re
 PROBE_S = 3.0
 SAMPLES = 64
 SAMPLE_BYTES = 4096
+BACKBONE = (
+    *("text_config", "vision_config", "image_token_id", "video_token_id"),
+    *("vision_start_token_id", "vision_end_token_id", "tie_word_embeddings"),
+)
+"""Keys of a configuration that say what the backbone is."""
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 
 logger = logging.getLogger(__name__)
@@ -45,7 +51,12 @@ class Checkpoint:
 
 
 def find_checkpoint(
-    name: str, *, kinds: Collection[str], model: str, offline: bool = False
+    name: str,
+    *,
+    kinds: Collection[str],
+    model: str,
+    stands_for: Mapping[str, str] = MappingProxyType({}),
+    offline: bool = False,
 ) -> Checkpoint:
     """Find a checkpoint and check that a model can be built on it.
 
@@ -53,6 +64,7 @@ def find_checkpoint(
         name: Folder or hub id.
         kinds: Values of ``model_type`` that fit.
         model: Name of the reward model, for messages.
+        stands_for: ``model_type`` that transformers does not know → the one it is at heart.
         offline: Whether the hub is never asked.
 
     Raises:
@@ -72,6 +84,9 @@ def find_checkpoint(
         raise MissingDependency(
             f"{name} holds no .safetensors file; pickled weights are not loaded: convert them first"
         )
+    if kind in stands_for:
+        kind = stands_for[kind]
+        inner = {"model_type": kind, **{key: config[key] for key in BACKBONE if key in config}}
     words, base = folder, str(config.get("base_model_id", ""))
     if base and not (folder / "tokenizer_config.json").is_file():
         words = fetch(base, model=model, offline=offline)

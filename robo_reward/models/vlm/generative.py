@@ -95,6 +95,8 @@ class GenerativeModel(RewardModel):
     what the option of that name replaces, ``X_prompt`` that of ``X_prompt``."""
     kinds: ClassVar[Collection[str]] = tuple(FAMILIES)
     """Values of ``model_type`` that it runs on."""
+    stands_for: ClassVar[Mapping[str, str]] = {}
+    """``model_type`` that transformers does not know → the one it is at heart."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Pattern of names in the weight files → names in the backbone; see ``loading.load``."""
     signs: ClassVar[Sequence[str]] = ()
@@ -116,6 +118,7 @@ class GenerativeModel(RewardModel):
             model=self.named,
             device=device,
             kinds=self.kinds,
+            stands_for=self.stands_for,
             renamed=self.renamed,
             signs=self.signs,
         )

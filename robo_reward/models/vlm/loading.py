@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,9 @@ def add_adapter(model: Any, adapter: str, *, name: str, offline: bool, sees: boo
     loudness = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
     try:
-        model.load_adapter(str(folder), adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are several is what is wanted
+            model.load_adapter(str(folder), adapter_name=name)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0]
         raise ModelError(f"the adapter {adapter} does not fit: {why}") from error

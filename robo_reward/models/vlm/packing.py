@@ -71,6 +71,7 @@ class Row:
         places: Its position, ``(d,)`` each.
         pictures: Node → picture that begins there.
         paths: The asks in this row.
+        bunches: Nodes that read each other.
     """
 
     known: int = 0
@@ -80,6 +81,7 @@ class Row:
     places: list[NDArray[np.int64]] = field(default_factory=list)
     pictures: dict[int, Picture] = field(default_factory=dict)
     paths: list[Path] = field(default_factory=list)
+    bunches: list[list[int]] = field(default_factory=list)
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -110,6 +112,8 @@ class Row:
         after = ask.places.max() + 1 if ask.places.size else 0
         tails = [self._tail(tail[:-1], node, after, len(ask.places)) for tail in ask.tails]
         self.paths.append(Path(ask=index, nodes=nodes, tails=tails))
+        if passage.bunch:
+            self.bunches.append(nodes[-passage.bunch :])
 
     def remember(self, ask: Ask, count: int) -> None:
         """Begin with the first tokens of an ask, whose keys and values are known."""
@@ -129,6 +133,8 @@ class Row:
             if parent >= 0:
                 reads[node] = reads[parent]
             reads[node, node] = True
+        for bunch in self.bunches:
+            reads[np.ix_(bunch, bunch)] = True
         return reads[self.known :]
 
     def _tail(self, tail: Tail, node: int, after: int, dims: int) -> list[int]:

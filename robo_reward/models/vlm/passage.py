@@ -39,6 +39,8 @@ class Passage:
         symbols: What each token means: its id, or a number of its own for each feature of each
             picture. Two passages share what their symbols have in common from the start.
         pictures: Index of the first token → picture.
+        skips: Index of a token → places left empty before it, as if tokens stood there.
+        bunch: Number of last tokens that read each other, whatever their order.
         marks: Indices of tokens whose last hidden state is asked for; without any that of the
             last token.
     """
@@ -46,6 +48,8 @@ class Passage:
     tokens: list[int] = field(default_factory=list)
     symbols: list[int] = field(default_factory=list)
     pictures: dict[int, Picture] = field(default_factory=dict)
+    skips: dict[int, int] = field(default_factory=dict)
+    bunch: int = 0
     marks: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -68,6 +72,14 @@ class Passage:
     def mark(self) -> None:
         """Ask for the hidden state of the token that was written last."""
         self.marks.append(len(self.tokens) - 1)
+
+    def skip(self, index: int, places: int) -> None:
+        """Leave places empty before a token."""
+        self.skips[index] = self.skips.get(index, 0) + places
+
+    def cut(self, length: int) -> None:
+        """Forget all tokens from a place behind the last picture on."""
+        del self.tokens[length:], self.symbols[length:]
 
     @property
     def wanted(self) -> list[int]:

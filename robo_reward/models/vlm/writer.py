@@ -28,7 +28,7 @@ class Writer:
         self.family = family
         self.name = name
         self._known: dict[str, list[int]] = {}
-        self._image = self._one(family.image)
+        self._image = self.token(family.image)
         special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         # What a tokenizer adds for text (runs of blanks, say) is no danger.
         self._special = sorted(token for token in special if len(token.strip()) > 1)
@@ -118,7 +118,12 @@ class Writer:
         )
         return written
 
-    def _one(self, token: str) -> int:
+    def token(self, token: str) -> int:
+        """Return the id of a token.
+
+        Raises:
+            ConfigError: The tokenizer does not have it.
+        """
         found = self.tokenizer.convert_tokens_to_ids(token)
         if found is None or found == self.tokenizer.unk_token_id:
             raise ConfigError(f"the tokenizer of {self.name} lacks {token}")
