@@ -26,6 +26,7 @@ from robo_reward.errors import (
 from robo_reward.models import load_model
 from robo_reward.models.vlm import checkpoint
 from robo_reward.models.vlm.checkpoint import fingerprint
+from robo_reward.models.vlm.loading import add_adapter
 
 Tiny = Callable[[str], Path]
 
