@@ -25,6 +25,8 @@ Target = Literal["report", "ranking", "jsonl", "overlay", "progress", "copy", "i
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger("robo_reward.relabel")
+MUCH_SPREAD = 0.2
+"""Spread over wordings above which the log says so."""
 PRICED_S = 5.0
 """How long --dry-run scores to know the rate."""
 
@@ -119,6 +121,7 @@ class Relabel(Saving):
 
             with open_output(self, name="", folder=folder, overwrite=True) as output:
                 result = self._label(dataset, judge, options, run, total=len(ids))
+                result["wording_spread"] = self._wordings(dataset, judge, options, run.folder)
                 result |= self._write(dataset, run.folder, shaping)
                 output.write_json("result.json", result)
         return result
@@ -221,6 +224,21 @@ class Relabel(Saving):
             readers=self.readers,
         )
         return label_with_workers(job, workers=self.workers, on_progress=show)
+
+    def _wordings(
+        self, dataset: Dataset, judge: Judge, options: RelabelOptions, folder: Path
+    ) -> dict[str, Any]:
+        from robo_reward.datasets.labels import LabelTable
+        from robo_reward.relabel.wordings import wording_spread
+
+        found = wording_spread(dataset, LabelTable(folder), judge, options)
+        if found and found["largest"] > MUCH_SPREAD:
+            _log.warning(
+                "other words for the same thing change progress by up to %.2f (episode %s)",
+                found["largest"],
+                found["worst"],
+            )
+        return found
 
     def _write(self, dataset: Dataset, folder: Path, shaping: ShapingConfig) -> dict[str, Any]:
         from robo_reward.datasets.labels import LabelTable

@@ -225,7 +225,9 @@ class Ahead(Closing):
 
 
 def _bytes(batch: list[Instant]) -> int:
-    return sum(frame.image.nbytes for instant in batch for frame in instant.frames)
+    # A frame keeps its bytes as they came beside its pixels.
+    frames = [frame for instant in batch for frame in instant.frames]
+    return sum(frame.image.nbytes + memoryview(frame.data).nbytes for frame in frames)
 
 
 def _as_ours(stream: EpisodeStream, error: Exception) -> DatasetError:

@@ -29,7 +29,7 @@ BASE = ("--model", "oracle-pixels", "--json", "--instruction", PUSH)
 
 
 def relabel(command: Command, *args: object, code: int = 0) -> dict[str, Any]:
-    ran = command("relabel", *map(str, args), *BASE)
+    ran = command("relabel", *BASE, *map(str, args))
     assert ran.code == code, ran.err
     result: dict[str, Any] = json.loads(ran.out.splitlines()[-1])
     return result
@@ -151,6 +151,20 @@ def test_sentences_of_episodes_and_parts(tmp_path: Path, command: Command) -> No
     assert "ep7" in ran.err
 
 
+def test_the_spread_over_wordings_is_reported(tmp_path: Path, command: Command) -> None:
+    data = image_folders(tmp_path / "data", [3, 3])
+    # One model reads no sentence, the other one does.
+    deaf = relabel(command, data, "--out", tmp_path / "a")["wording_spread"]
+    assert (deaf["episodes"], deaf["largest"]) == (2, 0.0)
+    args = ("--model", "compact", "--device", "cpu", "--out", tmp_path / "b")
+    result = relabel(command, data, *args)
+    again = relabel(command, data, *args)
+    heard = result["wording_spread"]
+    assert heard["worst"] in ("ep0", "ep1")
+    assert 0.0 < heard["mean"] <= heard["largest"] <= 1.0
+    assert again["wording_spread"] == heard
+
+
 def test_a_dry_run_prices_and_writes_nothing(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +228,7 @@ def killed_runs(tmp_path: Path, kills: int) -> tuple[bytes, bytes, int]:
     return tables[0], tables[1], int(result["kept_from_before"])
 
 
+@pytest.mark.timeout(400)
 def test_kills_change_no_byte(tmp_path: Path) -> None:
     killed, whole, kept = killed_runs(tmp_path, kills=3)
     assert killed == whole
@@ -227,6 +242,7 @@ def test_twenty_kills_change_no_byte(tmp_path: Path) -> None:
     assert killed == whole
 
 
+@pytest.mark.timeout(400)
 def test_a_full_disk_stops_cleanly(tmp_path: Path, command: Command) -> None:
     data = image_folders(tmp_path / "data", [60, 60, 60])
     process = start(data, "--batch", 4, "--out", tmp_path / "out", limit_bytes=8000)
@@ -259,6 +275,7 @@ def test_a_torn_tail_is_cut_off(tmp_path: Path, command: Command) -> None:
     assert read_journals(tmp_path).ends == {}
 
 
+@pytest.mark.timeout(400)
 def test_a_node_gives_the_same_labels(tmp_path: Path, command: Command, free_port: int) -> None:
     data = image_folders(tmp_path / "data", [20])
     relabel(command, data, "--out", tmp_path / "here")
@@ -302,6 +319,7 @@ def test_memory_does_not_grow_with_an_episode(tmp_path: Path) -> None:
         assert sum(1 for _ in batches) == 15
 
 
+@pytest.mark.timeout(400)
 def test_workers_change_no_byte(tmp_path: Path, command: Command) -> None:
     data = image_folders(tmp_path / "data", [40, 9, 33, 5])
     (broken := data / "ep1" / "0004.png").write_bytes(b"no png")
@@ -316,6 +334,7 @@ def test_workers_change_no_byte(tmp_path: Path, command: Command) -> None:
     assert tables[0] == tables[1]
 
 
+@pytest.mark.timeout(400)
 def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     from robo_reward.relabel import Instructions, JudgeConfig, RelabelOptions
     from robo_reward.relabel.journal import read_journals
