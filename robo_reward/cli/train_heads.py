@@ -96,7 +96,7 @@ def _side(verb: TrainReward, features: FrozenFeatures, episode: Episode) -> int:
     own = features.encoder.size
     if not verb.judge:
         return own
-    native = min(min(images.shape[1:3]) for images in episode.images.values())
+    native = min(int(min(images.shape[1:3])) for images in episode.images.values())
     return max(own, min(native, JUDGED_SIDE))
 
 
