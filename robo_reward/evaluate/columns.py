@@ -48,7 +48,8 @@ def episode_row(
         "quality": math.nan if episode.quality is None else float(QUALITY_RANK[episode.quality]),
         "voc": metrics.voc(progress) if won else math.nan,
         "vroc": metrics.vroc(scores.backward) if won and len(scores.backward) else math.nan,
-        "constant": float(is_constant(progress)),
+        # Who gives no progress has no curve that could be flat.
+        "constant": float(is_constant(progress)) if np.isfinite(progress).any() else math.nan,
         "final_progress": progress[-1],
         "curve": metrics.curve_summary(progress),
         "final_done": scores.forward.done[-1],

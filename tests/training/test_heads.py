@@ -247,6 +247,8 @@ def test_the_harness_takes_models_that_give_some_signals(
     assert done["success_auc"].value == 1.0
     assert np.isnan(done["voc"].value)
     assert order["voc"].value > 0.9
+    assert result.models[0].counts["constant_curves"] == 0
+    assert "constant" not in result.models[0].verdicts
     # Who says nothing of done has missed none.
     for figure in ("done_precision", "done_recall", "false_done_per_1000", "ece"):
         assert np.isfinite(done[figure].value)
