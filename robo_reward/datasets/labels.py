@@ -40,6 +40,7 @@ class LabelRow(msgspec.Struct, frozen=True, array_like=True):
         cameras: Names, in the order of the query.
         frames: Content hashes of the newest frames, one per camera.
         reference: Content hashes of what delta and contrastive refer to; empty for none.
+        history: Content hashes of the earlier frames that were looked at, instant by instant.
         instruction: The sentence that was asked about.
         signals: In the order of ``SIGNALS``; NaN where there is none.
         status: See ``signals.Status``.
@@ -54,6 +55,7 @@ class LabelRow(msgspec.Struct, frozen=True, array_like=True):
     cameras: tuple[str, ...]
     frames: tuple[str, ...]
     reference: tuple[str, ...]
+    history: tuple[str, ...]
     instruction: str
     signals: tuple[float, ...]
     status: str
@@ -206,6 +208,7 @@ def _schema(head: LabelHead) -> Any:
         ("cameras", names),
         ("frame_ids", names),
         ("reference_ids", names),
+        ("history_ids", names),
         ("instruction", text),
         ("model", text),
         ("prompt", text),
@@ -245,6 +248,7 @@ def _table(schema: Any, head: LabelHead, rows: Sequence[LabelRow]) -> Any:
     columns |= {name: signals[:, place] for place, name in enumerate(SIGNALS)}
     columns["frame_ids"] = [row.frames for row in rows]
     columns["reference_ids"] = [row.reference for row in rows]
+    columns["history_ids"] = [row.history for row in rows]
     for name in ("episode", "episode_index", "frame", "stamp_ns", "cameras", "instruction"):
         columns[name] = [getattr(row, name) for row in rows]
     for name in ("status", "reason", "saw_future"):

@@ -302,6 +302,7 @@ class _Episode:
             cameras=self._stream.cameras,
             frames=score.identity.frames,
             reference=score.identity.reference,
+            history=score.identity.history,
             instruction=query.task.text,
             signals=tuple(getattr(score.signals, name) for name in SIGNALS),
             status=score.status.value,

@@ -97,8 +97,8 @@ class GatedModel(OraclePixels):
 class RememberingModel(OraclePixels):
     """Looks back: its progress is the mean over the instants that it is shown."""
 
-    def __init__(self, *, history: int = 4) -> None:
-        super().__init__()
+    def __init__(self, *, device: str = "cpu", history: int = 4) -> None:
+        super().__init__(device=device)
         self.capabilities = replace(self.capabilities, history=history)
 
     def _score(

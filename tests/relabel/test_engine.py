@@ -68,6 +68,27 @@ def test_table_is_the_contract(tmp_path: Path, command: Command) -> None:
     assert not any("second" in name or name.endswith("_s") for name in rows[0])
 
 
+def test_rows_name_what_a_model_that_looks_back_was_shown(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as parquet
+
+    from robo_reward.models import registry
+
+    monkeypatch.setitem(
+        registry.BUILT_IN, "remembering", "tests.nodes.serving_tools:RememberingModel"
+    )
+    relabel(
+        command, logs(tmp_path / "logs", [7]), "--out", tmp_path / "out", "--model", "remembering",
+        "--batch", 2,
+    )  # fmt: skip
+    rows = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
+    names = [row["frame_ids"][0] for row in rows]
+    shown = [[0, 2, 4], [0, 2, 4]]  # four instants at most: after the fifth every second one
+    assert [row["history_ids"] for row in rows[:5]] == [names[:count] for count in range(5)]
+    assert [[names.index(one) for one in row["history_ids"]] for row in rows[5:]] == shown
+
+
 def test_stride_camera_and_sentence_of_the_recording(tmp_path: Path, command: Command) -> None:
     data = logs(tmp_path / "logs", [9, 4], instruction="open the drawer")
     result = relabel(command, data, "--out", tmp_path / "out", "--every", 4)
