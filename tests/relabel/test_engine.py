@@ -80,7 +80,7 @@ def test_rows_name_what_a_model_that_looks_back_was_shown(
     )
     relabel(
         command, logs(tmp_path / "logs", [7]), "--out", tmp_path / "out", "--model", "remembering",
-        "--batch", 2,
+        "--batch", 2, "--cameras", "front",
     )  # fmt: skip
     rows = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
     names = [row["frame_ids"][0] for row in rows]
