@@ -65,6 +65,8 @@ IDLE_S = 0.02
 MENDS = 8
 AGAIN_S = 1.0
 """How often a node that refused this client is asked again."""
+RENEW_S = 3.0
+"""After so long without a word the connection is begun anew."""
 
 RETRIED = frozenset({"BUSY", "NOT_READY", "DRAINING", "STALLED", "DEADLINE"})
 """Refusals that pass by themselves: asked again for as long as there is time."""
@@ -127,7 +129,7 @@ class Link:
         self._poller.register(self._waker, zmq.POLLIN)
         self._poller.register(self._score, zmq.POLLIN)
         self._handshakes = Handshakes(self._score)
-        self._again_s = 0.0
+        self._again_s = time.monotonic()
         self._poller.register(self._handshakes.monitor, zmq.POLLIN)
         try:
             connect_socket(self._score, config.address, keys=config.keys)
@@ -319,8 +321,10 @@ class Link:
     # -- contact ---------------------------------------------------------------------------------
 
     def _keep_contact(self, now: float) -> None:
-        if self._again_s and now >= self._again_s:
-            self._again_s = 0.0
+        # libzmq gives a connection up after a refused handshake, or a part that is too large.
+        quiet_s = AGAIN_S if self._handshakes.refused else RENEW_S
+        if now - max(self._again_s, self._heard_s) >= quiet_s:
+            self._again_s = now
             connect_again(self._score, self.config.address)
         if self._boot and now - self._heard_s > LOST_S:
             self._lose(f"nothing heard from the node for {now - self._heard_s:.1f} s")
@@ -348,7 +352,6 @@ class Link:
         self.counts["handshakes_failed"] = self._handshakes.failed
         if self._handshakes.refused:
             self._shut_out(Refused(reason="DENIED", detail=self._handshakes.refused))
-            self._again_s = time.monotonic() + AGAIN_S
 
     def _shut_out(self, refused: Refused) -> None:
         """Note a refusal that no waiting will mend, though its cause may be taken away."""

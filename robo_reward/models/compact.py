@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robo_reward.assets import ROOT
-from robo_reward.errors import MissingDependency, ModelNotFound, require
+from robo_reward.errors import MissingDependency, ModelError, ModelNotFound, require
 from robo_reward.frames import Frame, Image
 from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
 from robo_reward.query import Query
@@ -73,7 +73,12 @@ class CompactModel(RewardModel):
         self._torch = torch
         self.folder = folder
         self.device = usable_device(device)
-        network = CompactNetwork.from_pretrained(str(folder))
+        damaged = require("safetensors", extra="train").SafetensorError
+        try:
+            network = CompactNetwork.from_pretrained(str(folder))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, damaged) as error:
+            why = " ".join(str(error).split())[:200]
+            raise ModelError(f"{folder} does not load: {type(error).__name__}: {why}") from error
         self.network = network.float().eval().to(self.device)
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._texts: dict[str, object] = {}
@@ -105,6 +110,7 @@ class CompactModel(RewardModel):
 
         Raises:
             ModelNotFound: Neither a folder nor a hub id that can be reached.
+            ModelError: The files are not what they should be.
         """
         if name is None:
             return cls(SHIPPED, device=device)

@@ -38,6 +38,8 @@ BEAT_S = 0.5
 LOST_AFTER_S = 1.5
 AGAIN_S = 1.0
 """How often a source that refused this consumer is asked again."""
+RENEW_S = 3.0
+"""After so long without a word the connection is begun anew."""
 GOODBYE_MS = 100
 """How long a closed socket may take to hand over its last beat."""
 
@@ -127,6 +129,7 @@ class Inlet:
         self.name = name
         self._keyed = keys is not None
         self._denied = ""
+        self._noted: set[str] = set()
         self._mode = mode
         self._window = window
         self._on_item = on_item
@@ -134,7 +137,7 @@ class Inlet:
         self._boot = ""
         self._pong: Pong | None = None
         self._heard_s = -float("inf")
-        self._again_s = 0.0
+        self._again_s = time.monotonic()
         self._offset = OffsetEstimator()
         self._last = 0
         self._consumed = 0
@@ -264,6 +267,7 @@ class Inlet:
                 self._waker.drain()
                 self._read_handshakes()
                 self._read()
+                self._renew()
         except Exception:
             log.exception("stream from %s stopped", self.address)
         finally:
@@ -280,8 +284,13 @@ class Inlet:
                 if self._handshakes.succeeded > before:
                     self._denied = ""
                 self._arrived.notify_all()
-        if self._handshakes.refused and time.monotonic() >= self._again_s:
-            self._again_s = time.monotonic() + AGAIN_S
+
+    def _renew(self) -> None:
+        """Begin the connection anew where libzmq gave it up, which it does not say."""
+        now = time.monotonic()
+        quiet_s = AGAIN_S if self._handshakes.refused else RENEW_S
+        if now - max(self._again_s, self._heard_s) >= quiet_s:
+            self._again_s = now
             connect_again(self._socket, self.address)
 
     def _grant(self) -> int:
@@ -331,7 +340,8 @@ class Inlet:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refused += 1
-        if self._refused == 1 or refusal.reason == "VERSION":
+        if refusal.reason not in self._noted:
+            self._noted.add(refusal.reason)
             log.warning("%s sent what is not read here: %s", self.address, refusal)
 
     def _hear_refusal(self, refused: Refused) -> None:
