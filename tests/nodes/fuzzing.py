@@ -477,8 +477,8 @@ class Assault:
         want = self._scores.get(reply.frames[0])
         if want is None and reply.frames[0] in self.forge.sealed:
             return  # a bent picture that still is one
-        said = (reply.progress, reply.done)
-        if want is None or None in said or not np.allclose(said, want, rtol=0.0, atol=1e-6):
+        said = np.array([reply.progress, reply.done], np.float64)  # None is NaN, and not near
+        if want is None or not np.allclose(said, want, rtol=0.0, atol=1e-6):
             self._complain(f"a wrong score: {reply.frames} {reply.progress} instead of {want}")
 
     def _check_bounds(self) -> None:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,7 +219,7 @@ def test_a_camera_stands_bent_beats() -> None:
         assert camera._outlet.malformed > AT_SOCKETS / 4
 
 
-def replies(seed: int, *codecs: Codec[object]) -> list[Message]:
+def replies(seed: int, *codecs: Codec[Any]) -> list[Message]:
     """Bent messages of the kinds that these read; one of them costs the connection."""
     forge = Forge(seed)
     honest = [message for codec, message in GOLDENS if any(codec is one for one in codecs)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from robo_reward.nodes.serving.sessions import Limits
+from robo_reward.protocol.envelope import Buffer
 from robo_reward.protocol.handshake import Cancel, Hello, Welcome
 from robo_reward.protocol.payload import refer
 from robo_reward.protocol.score import (
@@ -154,7 +156,7 @@ class Questions(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------------------------
 
-    def _say(self, client: str, message: list[bytes]) -> None:
+    def _say(self, client: str, message: Sequence[Buffer]) -> None:
         self.bench.take(client.encode(), message)
         for _, header in self.bench.sent:
             assert isinstance(header, Welcome), header
