@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 FAST := not slow and not gpu and not external and not network and not robot
 export TORCH
 
-.PHONY: help setup demo test check fix external soak lock clean
+.PHONY: help setup demo test check fix external lerobot soak lock clean
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,10 @@ external: ## Tests on Gymnasium-Robotics and Meta-World, in .venv-external
 	@.ci/setup .venv-external requirements-external.txt
 	@.venv-external/bin/python -m pytest -q -m external tests/external $(ARGS)
 
+lerobot: setup ## Tests against LeRobot's own package, in .venv-lerobot
+	@.ci/lerobot .venv-lerobot
+	@$(BIN)/python -m pytest -q -m external tests/external/test_lerobot.py $(ARGS)
+
 soak: setup ## The long tests: every fault for HOURS=1, resumable
 	@ROBO_REWARD_SOAK_HOURS=$(HOURS) $(BIN)/python -m pytest -q -m slow --timeout 0 $(ARGS)
 
@@ -51,6 +55,6 @@ lock: ## Resolve the requirements-*.txt anew (UPGRADE=--upgrade for newer versio
 	@.ci/lock $(UPGRADE)
 
 clean: ## Remove what was built, and the virtual environments
-	rm -rf .venv .venv-external build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-external .venv-lerobot build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

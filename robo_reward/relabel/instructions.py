@@ -84,7 +84,7 @@ class Instructions:
         if given is None and (parts := episode.segments):
             given = parts
         if isinstance(given, tuple):
-            whole = self.fallback or _usable(episode.instruction)
+            whole = _usable(episode.instruction) or self.fallback
             covers = _covering(given, whole)
         else:
             own = episode.instruction
