@@ -52,8 +52,9 @@ def test_strangers_get_rows_of_their_own() -> None:
     asks = [ask(1, 2, 3, 4, 5), ask(1, 9, 9, 9, 9), ask(1, 2, 3, 6, 6)]
     assert [[p.ask for p in row.paths] for row in pack(asks, known=[0] * 3)] == [[0, 2], [1]]
     assert len(pack(asks, known=[0] * 3, longest=6)) == 3
-    rows = pack([ask(1, 2, tails=((3,), (4, 5)))], known=[0], reuse=False)
+    rows = pack([ask(1, 2, tails=((3,), (4, 5), (6,)))], known=[0], reuse=False)
     assert [row.tokens for row in rows] == [[1, 2], [1, 2, 4]]
+    assert [row.paths[0].which for row in rows] == [[0, 2], [1]]
 
 
 def symbols(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -242,21 +242,19 @@ class Backbone:
         found = [self.prefixes.find(ask.symbols) if self.reuse else (None, 0) for ask in asks]
         rows = pack(asks, known=[count for _, count in found], reuse=self.reuse)
         states, cache = self._forward(rows, [found[row.paths[0].ask][0] for row in rows])
-        answers: dict[int, tuple[Tensor, list[float]]] = {}
+        marked: dict[int, Tensor] = {}
+        chances = [np.zeros(len(ask.tails)) for ask in asks]
         for index, row in enumerate(rows):
             for path in row.paths:
                 ask = asks[path.ask]
-                nodes = [path.nodes[mark] for mark in ask.passage.wanted]
-                # Without reuse the tails of an ask come in rows of their own, in order.
-                first = sum(len(got[1]) for got in [answers.get(path.ask)] if got is not None)
-                tails = list(ask.tails)[first : first + len(path.tails)]
-                chances = self._chances(states[index], row, path.nodes[-1], path.tails, tails)
-                before = answers.get(path.ask, (None, []))[1]
-                marked = states[index][[node - row.known for node in nodes]]
-                answers[path.ask] = (marked, before + chances)
+                tails = [ask.tails[which] for which in path.which]
+                said = self._chances(states[index], row, path.nodes[-1], path.tails, tails)
+                chances[path.ask][path.which] = said
+                nodes = [path.nodes[mark] - row.known for mark in ask.passage.wanted]
+                marked[path.ask] = states[index][nodes]
             if self.reuse:
                 self._keep(row, cache, index, longest=max(one.known for one in rows))
-        return [(answers[i][0], np.asarray(answers[i][1], np.float64)) for i in range(len(asks))]
+        return [(marked[index], chances[index]) for index in range(len(asks))]
 
     def _chances(
         self,

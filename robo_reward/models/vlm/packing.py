@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .passage import Passage, Picture, Symbols, shared
+from .passage import Passage, Picture, Symbols
 
 Tail = tuple[int, ...]
 """Tokens that continue a passage."""
@@ -52,11 +52,13 @@ class Path:
         ask: Its index.
         nodes: Node of each token of the passage.
         tails: Nodes of each continuation, without its last token.
+        which: Index of each of these continuations among those of the ask.
     """
 
     ask: int
     nodes: list[int]
     tails: list[list[int]]
+    which: list[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +100,8 @@ class Row:
             node, depth = found, depth + 1
         return depth
 
-    def add(self, ask: Ask, index: int) -> None:
-        """Take an ask in."""
+    def add(self, ask: Ask, index: int, *, which: Sequence[int] | None = None) -> None:
+        """Take an ask in, with all of its continuations or with some."""
         passage = ask.passage
         nodes: list[int] = []
         node = -1
@@ -110,8 +112,9 @@ class Row:
             node = child
             nodes.append(node)
         after = ask.places.max() + 1 if ask.places.size else 0
-        tails = [self._tail(tail[:-1], node, after, len(ask.places)) for tail in ask.tails]
-        self.paths.append(Path(ask=index, nodes=nodes, tails=tails))
+        taken = list(range(len(ask.tails)) if which is None else which)
+        tails = [self._tail(ask.tails[i][:-1], node, after, len(ask.places)) for i in taken]
+        self.paths.append(Path(ask=index, nodes=nodes, tails=tails, which=taken))
         if passage.bunch:
             self.bunches.append(nodes[-passage.bunch :])
 
@@ -165,14 +168,15 @@ def pack(
     Args:
         asks: In any order; best with those of one episode behind one another.
         known: How many first symbols of each ask are in a cache; 0 for none.
-        reuse: Whether asks may share a row. Without it each continuation has a row of its own.
+        reuse: Whether asks may share a row. Without it every row is one path: continuations that
+            differ in their last token alone, which is not read, have one row.
         longest: Nodes of a row that takes asks in.
 
     Returns:
         Rows that hold every ask once. An ask joins a row that holds at least half of it already.
     """
     if not reuse:
-        return [_alone(ask, index, tail) for index, ask in enumerate(asks) for tail in _each(ask)]
+        return [row for index, ask in enumerate(asks) for row in _paths(ask, index)]
     rows: list[Row] = []
     for index, ask in enumerate(asks):
         best, depth = None, len(ask.passage) / 2
@@ -190,14 +194,14 @@ def pack(
     return rows
 
 
-def _each(ask: Ask) -> Sequence[Sequence[Tail]]:
-    return [[tail] for tail in ask.tails] or [[]]
-
-
-def _alone(ask: Ask, index: int, tails: Sequence[Tail]) -> Row:
-    row = Row()
-    row.add(Ask(passage=ask.passage, places=ask.places, tails=tails), index)
-    return row
-
-
-__all__ = ["Ask", "Path", "Places", "Row", "Tail", "pack", "shared"]
+def _paths(ask: Ask, index: int) -> list[Row]:
+    """Return one row for each different text that is read of an ask."""
+    groups: dict[Tail, list[int]] = {}
+    for which, tail in enumerate(ask.tails):
+        groups.setdefault(tuple(tail[:-1]), []).append(which)
+    rows = []
+    for chosen in groups.values() or [[]]:
+        row = Row()
+        row.add(ask, index, which=chosen)
+        rows.append(row)
+    return rows
