@@ -187,7 +187,7 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=["tiny", *SHAPES], default="tiny")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--clip", type=int, default=8)

@@ -50,8 +50,11 @@ def test_what_is_asked_for_is_read_even_where_it_is_known() -> None:
 
 def test_strangers_get_rows_of_their_own() -> None:
     asks = [ask(1, 2, 3, 4, 5), ask(1, 9, 9, 9, 9), ask(1, 2, 3, 6, 6)]
-    assert [[p.ask for p in row.paths] for row in pack(asks, known=[0] * 3)] == [[0, 2], [1]]
-    assert len(pack(asks, known=[0] * 3, longest=6)) == 3
+    # The third saves 3 tokens, worth 8 nodes each, and reads 2 · 5 in vain; the second 1 and 4 · 5.
+    rows = pack(asks, known=[0] * 3, exchange=8)
+    assert [[path.ask for path in row.paths] for row in rows] == [[0, 2], [1]]
+    assert len(pack(asks, known=[0] * 3, exchange=8, longest=6)) == 3
+    assert len(pack(asks, known=[0] * 3, exchange=1000)) == 1
     rows = pack([ask(1, 2, tails=((3,), (4, 5), (6,)))], known=[0], reuse=False)
     assert [row.tokens for row in rows] == [[1, 2], [1, 2, 4]]
     assert [row.paths[0].which for row in rows] == [[0, 2], [1]]

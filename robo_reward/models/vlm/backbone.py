@@ -63,6 +63,10 @@ class Backbone:
         self.writer = Writer(loaded.tokenizer, family=self.family, name=checkpoint.name)
         self.batch = options.batch
         self.reuse = options.reuse and options.attention != "flash_attention_2"
+        text = self.model.config.get_text_config()
+        # A token costs 2 operations a weight; reading a node 4 a layer and channel.
+        depth = text.hidden_size * text.num_hidden_layers
+        self.exchange = self.parameters / (2 * depth)
         self.prefixes = Prefixes()
         self.read_tokens = 0
         self._worn: dict[str, Prefixes] = {}
@@ -240,7 +244,8 @@ class Backbone:
     def _read(self, asks: Sequence[Ask]) -> list[tuple[Tensor, NDArray[np.float64]]]:
         """Return hidden states of the marked tokens, and log-probabilities of the tails."""
         found = [self.prefixes.find(ask.symbols) if self.reuse else (None, 0) for ask in asks]
-        rows = pack(asks, known=[count for _, count in found], reuse=self.reuse)
+        known = [count for _, count in found]
+        rows = pack(asks, known=known, reuse=self.reuse, exchange=self.exchange)
         states, cache = self._forward(rows, [found[row.paths[0].ask][0] for row in rows])
         marked: dict[int, Tensor] = {}
         chances = [np.zeros(len(ask.tails)) for ask in asks]

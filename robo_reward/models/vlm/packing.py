@@ -161,7 +161,12 @@ class Row:
 
 
 def pack(
-    asks: Sequence[Ask], *, known: Sequence[int], reuse: bool = True, longest: int = 4096
+    asks: Sequence[Ask],
+    *,
+    known: Sequence[int],
+    reuse: bool = True,
+    longest: int = 4096,
+    exchange: float = 1000.0,
 ) -> list[Row]:
     """Sort asks into rows.
 
@@ -171,20 +176,24 @@ def pack(
         reuse: Whether asks may share a row. Without it every row is one path: continuations that
             differ in their last token alone, which is not read, have one row.
         longest: Nodes of a row that takes asks in.
+        exchange: How many nodes a token may read in vain for what it costs to read it at all: in a
+            row, attention to strangers is computed too, and masked. Thousands for a large model.
 
     Returns:
-        Rows that hold every ask once. An ask joins a row that holds at least half of it already.
+        Rows that hold every ask once. An ask joins the row where that saves most, if anywhere.
     """
     if not reuse:
         return [row for index, ask in enumerate(asks) for row in _paths(ask, index)]
     rows: list[Row] = []
     for index, ask in enumerate(asks):
-        best, depth = None, len(ask.passage) / 2
+        best, gain = None, 0.0
         for row in rows:
             there = row.common(ask.passage.symbols)
+            new = len(ask.passage) - there
+            saved = there * exchange - new * len(row)
             hidden = min(ask.passage.wanted) < min(there, row.known)
-            if there >= depth and not hidden and len(row) + len(ask.passage) - there <= longest:
-                best, depth = row, there
+            if saved > gain and not hidden and len(row) + new <= longest:
+                best, gain = row, saved
         if best is None:
             best = Row()
             # What is asked for must be computed, hence must not be known.
