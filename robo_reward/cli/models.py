@@ -100,7 +100,8 @@ class Models(Common):
 def _able(able: Capabilities) -> dict[str, Any]:
     """Return columns; ``None`` for what nobody measured."""
     inputs = [f"{able.max_views} view" + "s" * (able.max_views > 1)]
-    inputs += [f"{able.history} earlier frames"] * (able.history > 0)
+    frames = "frame" if able.history == 1 else "frames"
+    inputs += [f"{able.history} earlier {frames}"] * (able.history > 0)
     inputs += ["goal image"] * able.goal_image + ["demo"] * able.demo
     return {
         "signals": list(able.signals),

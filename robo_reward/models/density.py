@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from robo_reward.errors import ModelError
+
+from .weights import write_weights
 
 FILE = "density.safetensors"
 """Name of the file beside the weights."""
@@ -78,21 +78,18 @@ class Density:
             fitted_on: The data, for people.
         """
         path = folder / FILE
-        part = path.with_suffix(".part")
         about = {
             "knee": self.knee,
             "scale": self.scale,
             "weights": weights_hash(folder),
             "fitted_on": fitted_on,
         }
-        # One entry: safetensors writes several in any order, and the same fit is the same bytes.
-        save_file(
+        # One entry: the same fit is the same bytes.
+        write_weights(
             {"mean": self.mean.contiguous(), "whiten": self.whiten.contiguous()},
-            part,
+            path,
             metadata={"density": json.dumps(about)},
         )
-        part.chmod(0o644)
-        os.replace(part, path)
         return path
 
     @classmethod

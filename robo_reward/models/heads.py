@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robo_reward.errors import DatasetError, MissingDependency
+
+from .weights import write_weights
 
 WEIGHTS = "model.safetensors"
 
@@ -77,7 +79,7 @@ class Heads(nn.Module):
         """Write ``config.json`` and the weights."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        write_weights(tensors, folder / WEIGHTS)
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from robo_reward.errors import ConfigError
@@ -25,6 +24,7 @@ from robo_reward.models.backbones import (
 )
 from robo_reward.models.compact import CompactModel, encode_text
 from robo_reward.models.compact_network import CompactConfig, CompactNetwork, normalised
+from robo_reward.models.weights import write_weights
 
 from .batches import Batch, BatchConfig, MakeSource, stream
 from .losses import LossConfig, Targets, total_loss
@@ -199,10 +199,11 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in state.items()}
-        part = self._path.with_suffix(".part")
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part,
-                  metadata={"step": str(self.step), "config": _digest(self.config)})  # fmt: skip
-        os.replace(part, self._path)
+        write_weights(
+            {k: v.contiguous().clone() for k, v in tensors.items()},
+            self._path,
+            metadata={"step": str(self.step), "config": _digest(self.config)},
+        )
 
     def _restore(self) -> None:
         """Go on where a killed run stopped; batches are numbered, so that it ends up the same."""
@@ -238,7 +239,7 @@ def save(network: CompactNetwork, tokenizer: Tokenizer, folder: Path) -> None:
         name: value.detach().half().contiguous() if value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_weights(tensors, folder / "model.safetensors")
     config = json.dumps(asdict(network.config), indent=2)
     (folder / "config.json").write_text(config + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
