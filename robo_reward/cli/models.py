@@ -38,7 +38,7 @@ class Models(Common):
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Only this model (a name, NAME=CHECKPOINT, a folder or a hub id)."""
     measure: bool = False
-    """Time each model on this machine: seconds to load, milliseconds per new frame, one by one.
+    """Time each model on this machine: milliseconds per new frame, one by one.
     Models that are not shipped are measured by NAME only."""
     device: str = "auto"
     """Where to load: auto, cpu, cuda or mps."""
@@ -90,8 +90,8 @@ class Models(Common):
         start = time.perf_counter()
         model = load_model(name, device=self.device)
         row = {**_able(model.capabilities), "model": model.model_id, "weights": _where(model)}
+        row["load_s"] = time.perf_counter() - start
         if self.measure:
-            row["load_s"] = time.perf_counter() - start
             row["ms_per_frame"] = _measure(model)
         model.close()
         return row
