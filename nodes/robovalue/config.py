@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 from robo_reward.errors import ConfigError
 from robo_reward.transport.sockets import check_address, is_local
@@ -75,25 +74,6 @@ def bind_problems(config: RoboValueConfig) -> list[str]:
         f"{config.bind} can be reached by other machines: give --robovalue-token and "
         "--robovalue-certificate, or add --insecure-no-auth on a network that you trust"
     ]
-
-
-def read_token(path: str) -> str:
-    """Return the token in a file.
-
-    Raises:
-        ConfigError: It cannot be read, others may read it, or it is no token.
-    """
-    file = Path(path)
-    try:
-        mode = file.stat().st_mode
-        token = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token in {path}: {error}") from error
-    if mode & 0o077:
-        raise ConfigError(f"others may read {path}; run: chmod 600 {path}")
-    if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
-        raise ConfigError(f"{path} must hold one line of at least {MIN_TOKEN} characters")
-    return token
 
 
 def read_certificate(path: str) -> ssl.SSLContext:

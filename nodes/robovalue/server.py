@@ -28,8 +28,9 @@ import msgspec
 from robo_reward.closing import Closing
 from robo_reward.errors import DeviceError
 from robo_reward.protocol.robovalue import PATH, ContractError, write_error
+from robo_reward.transport.tokens import read_token
 
-from .config import RoboValueConfig, read_certificate, read_token
+from .config import MIN_TOKEN, RoboValueConfig, read_certificate
 from .service import Service
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, config: RoboValueConfig) -> None:
         self.config = config
         self.counts: Counter[str] = Counter()
-        self.token = read_token(config.token) if config.token else ""
+        self.token = read_token(config.token, least=MIN_TOKEN) if config.token else ""
         self._tls = read_certificate(config.certificate) if config.certificate else None
         self._lock = threading.Lock()
         self._due: dict[socket.socket, float] = {}

@@ -15,13 +15,8 @@ Licence: that of the model behind the address.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import math
-import os
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -30,12 +25,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from robo_reward.errors import ConfigError, ModelError, PeerUnreachable
+from robo_reward.errors import ConfigError, ModelError
 from robo_reward.frames import Frame, Image
 from robo_reward.models.base import Capabilities, Feature, RewardModel, ScoreArrays
 from robo_reward.protocol.png import encode_png
 from robo_reward.protocol.robovalue import (
-    MAX_RESPONSE_BYTES,
     Context,
     ContractError,
     Item,
@@ -47,11 +41,11 @@ from robo_reward.protocol.robovalue import (
 from robo_reward.query import Query
 from robo_reward.task import Task
 
+from .web import Patience, Service, bearer
+
 TIMEOUT_S = 120.0
 LOOK_S = 10.0
-PAUSES_S = (1.0, 2.0)
-"""Before the second and the third try; there is no fourth."""
-AGAIN = frozenset({429, 500, 502, 503, 504})
+PATIENCE = Patience()
 VALUES_KEPT = 100_000
 NAMES = uuid.UUID("6a3b8d2e-0f1c-5c57-9b1e-6f0a3d7c2b45")
 """Request ids are made of this and of what is asked, so that asking again is the same request."""
@@ -87,8 +81,8 @@ class RoboValueModel(RewardModel):
 
     def __init__(self, address: str, *, device: str = "auto") -> None:
         self.url, self.agreed = _read_address(address)
-        self._headers = _headers(self.agreed.token_env)
-        self._opener = _opener(self.url)
+        token = bearer(variable=self.agreed.token_env)
+        self._service = Service(self.url, token=token, patience=PATIENCE)
         self.subject, views = self._who()
         self._values: OrderedDict[tuple[Views, str], float] = OrderedDict()
         super().__init__(
@@ -156,7 +150,7 @@ class RoboValueModel(RewardModel):
     def _post(self, items: Sequence[Item]) -> list[float]:
         body = write_request(self.subject, items)
         try:
-            return read_response(self._send(body, timeout_s=TIMEOUT_S), self.subject, items)
+            return read_response(self._service.ask(body, timeout_s=TIMEOUT_S), self.subject, items)
         except ContractError as error:
             raise ModelError(f"{self.url} broke the contract: {error.detail}") from error
 
@@ -167,7 +161,7 @@ class RoboValueModel(RewardModel):
         agreed = {name: fields[name] for name in Subject.__struct_fields__ if fields[name]}
         if not {"model_id", "model_version", "preprocessing_version"} <= set(agreed):
             with contextlib.suppress(msgspec.DecodeError, ModelError):
-                told = msgspec.json.decode(self._send(None, timeout_s=LOOK_S))
+                told = msgspec.json.decode(self._service.ask(timeout_s=LOOK_S))
                 said = told if isinstance(told, dict) else {}
         try:
             subject = msgspec.convert({"shot_mode": "zero_shot", **said, **agreed}, Subject)
@@ -179,32 +173,11 @@ class RoboValueModel(RewardModel):
             ) from error
         return subject, views
 
-    def _send(self, body: bytes | None, *, timeout_s: float) -> bytes:
-        request = urllib.request.Request(self.url, data=body, headers=self._headers)
-        for pause in (*PAUSES_S, math.nan):
-            try:
-                with self._opener.open(request, timeout=timeout_s) as answer:
-                    return bytes(answer.read(MAX_RESPONSE_BYTES + 1))
-            except urllib.error.HTTPError as error:
-                with error:
-                    told = error.read(500).decode(errors="replace")
-                why = f"HTTP {error.code}: {told}"
-                if error.code not in AGAIN:
-                    raise ModelError(f"{self.url} refuses: {why}") from error
-            except OSError as error:  # URLError, time-outs and TLS among them
-                why = str(error)
-            if math.isnan(pause):
-                break
-            time.sleep(pause)
-        raise PeerUnreachable(f"{self.url} gave no answer in {len(PAUSES_S) + 1} tries: {why}")
-
 
 def _read_address(address: str) -> tuple[str, Agreed]:
     parts = urllib.parse.urlsplit(address)
     if not parts.hostname or parts.username is not None or parts.fragment:
         raise ConfigError(f"{address!r} is no URL of a service: https://host/path?model_id=…")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ConfigError(f"{parts.hostname} needs https; http is for this machine alone")
     given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
     try:
         agreed = msgspec.convert(dict(given), Agreed, strict=False)
@@ -215,33 +188,6 @@ def _read_address(address: str) -> tuple[str, Agreed]:
     if agreed.low == agreed.high:
         raise ConfigError(f"{address}: low and high must differ")
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path or "/", "", "")), agreed
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _headers(variable: str) -> dict[str, str]:
-    headers = {"Content-Type": "application/json"}
-    if variable:
-        token = os.environ.get(variable, "")
-        if not token.isprintable() or not token:
-            raise ConfigError(f"the environment variable {variable} must hold the bearer token")
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None  # images and token go where they were sent, and nowhere else
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    direct = [urllib.request.ProxyHandler({})] if url.startswith("http:") else []
-    return urllib.request.build_opener(_NoRedirect, *direct)
 
 
 def _key(frames: Sequence[Frame], text: str) -> tuple[Views, str]:

@@ -18,6 +18,7 @@ from robo_reward.frames import Frame
 from robo_reward.models import RewardModel, load_model
 from robo_reward.models import robovalue as module
 from robo_reward.models.oracle_pixels import OraclePixels, paint
+from robo_reward.models.web import Patience
 from robo_reward.nodes.robovalue import RoboValueConfig, RoboValueServer, Service
 from robo_reward.query import Query
 from robo_reward.task import Task
@@ -91,7 +92,7 @@ def seconds_left(body: Any) -> tuple[int, Any]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(module, "PATIENCE", Patience(first_s=0.0))
 
 
 def test_a_node_of_ours_says_who_it_is_and_scores_as_its_model() -> None:
@@ -196,7 +197,7 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("THEIR_TOKEN", "secret")
     model = load_model(address)
     assert isinstance(model, module.RoboValueModel)
-    assert model._headers["Authorization"] == "Bearer secret"
+    assert model._service.headers["Authorization"] == "Bearer secret"
     assert "secret" not in model.url + model.model_id
 
 
