@@ -115,7 +115,7 @@ class Worker:
         try:
             model = self._load()
             self._model = model
-            if self._warm_up:
+            if self._warm_up and not model.capabilities.metered:
                 self._climb(model)
             self._encoded_before = model.encoded_frames
             self.info = describe(model)

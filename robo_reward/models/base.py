@@ -42,6 +42,7 @@ class Capabilities:
         goal_image: Whether ``Task.goal`` is read.
         demo: Whether ``Task.demo`` is read.
         encoder_needs_task: Whether a frame must be encoded again for another task.
+        metered: Whether every question has a price: such a model is asked no questions of noise.
         licence: SPDX id of the weights.
         memory_mb: Resident size of the weights, MiB.
         parameters: Number of weights.
@@ -53,6 +54,7 @@ class Capabilities:
     goal_image: bool = False
     demo: bool = False
     encoder_needs_task: bool = False
+    metered: bool = False
     licence: str = "unknown"
     memory_mb: float = 0.0
     parameters: int = 0

@@ -65,7 +65,10 @@ class Gvl(ValueModel):
     def _judge_clips(self, shown: Sequence[Shown]) -> dict[str, Vector]:
         readings = [self._begun(one) for one in shown]
         for place in range(max(reading.newest for reading in readings) + 1):
-            self._read([one for one in readings if one.newest >= place], place)
+            # Where an answer cannot be begun all numbers are in one, and only the newest is read.
+            later = [one for one in readings if one.newest > place and self.backbone.continues]
+            if asked := [*later, *(one for one in readings if one.newest == place)]:
+                self._read(asked, place)
         chances = np.stack([reading.chances for reading in readings])
         return {"progress": expectation(chances, PERCENT) / 100, "uncertainty": doubt(chances)}
 

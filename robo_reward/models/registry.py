@@ -24,6 +24,7 @@ BUILT_IN: dict[str, str] = {
     "compact": "robo_reward.models.compact:CompactModel.from_pretrained",
     "composite": "robo_reward.models.composite:Composite.from_spec",
     "constant": "robo_reward.models.baselines:Constant",
+    "endpoint": "robo_reward.models.endpoint:EndpointJudge",
     "goal-distance": "robo_reward.models.goal_distance:GoalDistance",
     "goal-embedding": "robo_reward.models.goal_embedding:GoalEmbedding",
     "gvl": "robo_reward.models.gvl:Gvl",
@@ -49,6 +50,8 @@ BUILT_IN: dict[str, str] = {
 SPECS = (".yaml", ".yml", ".json")
 """Endings of a file that says what a composite is made of."""
 ENDPOINT = "endpoint:"
+CHAT = "endpoint:openai:"
+"""The model ``endpoint`` in the form of the others."""
 ENDPOINTS: dict[str, str] = {
     "robovalue": "robo_reward.models.robovalue:RoboValueModel",
 }
@@ -98,7 +101,8 @@ def read_name(text: str) -> tuple[str, dict[str, str]]:
     """Split what ``--model`` takes into a name and options.
 
     The form is ``NAME``, ``NAME=CHECKPOINT``, and after either any number of ``,KEY=VALUE``; a
-    folder, a hub id and an endpoint stand for themselves.
+    folder, a hub id and an endpoint stand for themselves. The checkpoint of a generative model may
+    be the address of a server, ``NAME=https://host/v1``.
 
     Raises:
         ConfigError: An option has no value, or stands there twice.
@@ -107,6 +111,8 @@ def read_name(text: str) -> tuple[str, dict[str, str]]:
         >>> read_name("topreward=Qwen/Qwen3-VL-4B-Instruct,prompt=mine.txt")
         ('topreward', {'checkpoint': 'Qwen/Qwen3-VL-4B-Instruct', 'prompt': 'mine.txt'})
     """
+    if text.startswith(CHAT):
+        text = f"endpoint={text.removeprefix(CHAT)}"
     if text.startswith(ENDPOINT) or Path(text).is_dir():
         return text, {}
     head, *pairs = text.split(",")

@@ -12,7 +12,7 @@ alone can be unjudgeable. The third head, which prefers one of two trajectories,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from .vlm.passage import Passage
 from .vlm.prompt import Part
 from .vlm.readings import Vector, doubt, expectation, softmax
 from .vlm.value import Shown, ValueModel
+
+if TYPE_CHECKING:
+    from .vlm.backbone import Backbone
 
 PROGRESS = "<|prog_token|>"
 SIGNS = ("<|split_token|>", "<|reward_token|>", "<|pref_token|>", "<|sim_token|>", PROGRESS)
@@ -47,6 +50,8 @@ class Robometer(ValueModel):
     kinds = ("qwen3_vl", "qwen2_5_vl")
     renamed = {r"^model\.model\.": "model.", r"^model\.lm_head\.": "lm_head."}  # noqa: RUF012
     signs = SIGNS
+    by_answers = False
+    backbone: Backbone
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
         super().__init__(device=device, **options)

@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from .vlm.passage import Passage, Picture
 from .vlm.prompt import Part
 from .vlm.readings import Vector, doubt, expectation, softmax
 from .vlm.value import Shown, ValueModel
+
+if TYPE_CHECKING:
+    from .vlm.backbone import Backbone
 
 VALUE = "<value>"
 ENDS = ("min_value", "max_value")
@@ -76,6 +79,8 @@ class RynnValue(ValueModel):
     stands_for = {"rynn_value_lang": "qwen3_vl"}  # noqa: RUF012
     Options = RynnValueOptions
     options: RynnValueOptions
+    by_answers = False
+    backbone: Backbone
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
         super().__init__(device=device, **options)

@@ -63,6 +63,7 @@ class TopReward(ValueModel):
         weights="Qwen/Qwen3-VL-8B-Instruct",
     )
     prompts = {"prompt": ("topreward.v1", ("clip", "instruction"), ("goal",))}  # noqa: RUF012
+    by_shares = False
     Options = TopRewardOptions
     options: TopRewardOptions
 

@@ -70,6 +70,7 @@ class Backbone:
         self.prefixes = Prefixes()
         self.read_tokens = 0
         self._worn: dict[str, Prefixes] = {}
+        self.continues = True
 
     @classmethod
     def find(
@@ -108,6 +109,10 @@ class Backbone:
             add_adapter(self.model, adapter, name=name, offline=offline, sees=False)
             self._worn[name] = Prefixes()
         self.model.eval()
+
+    def asking(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the questions of one batch: nothing to do."""
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def under(self, adapter: str) -> Iterator[None]:

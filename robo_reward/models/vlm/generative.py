@@ -22,6 +22,7 @@ from robo_reward.models.base import (
     RewardModel,
     ScoreArrays,
 )
+from robo_reward.models.chat.options import EndpointOptions, address_of, split_options
 from robo_reward.query import Query
 from robo_reward.signals import SIGNALS
 from robo_reward.task import Task
@@ -31,10 +32,12 @@ from .families import FAMILIES
 from .options import VlmOptions, read_options
 from .passage import Passage, Picture
 from .prompt import Filling, Prompt, read_prompt, shipped
-from .readings import Vector, softmax
+from .readings import Unanswered, Vector, softmax
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from robo_reward.models.chat.spending import Spent
+
+    from .instrument import Instrument
 
 VALUES_KEPT = 65536
 _NOT_IN_ID = {
@@ -85,6 +88,8 @@ class GenerativeModel(RewardModel):
     Raises:
         ConfigError: An option or a prompt makes no sense, or the checkpoint is of another kind.
         MissingDependency: Weights or a package are not there.
+        PeerUnreachable: ``checkpoint`` is the address of a server, and nobody answers.
+        AccessDenied: It does not take the key.
     """
 
     card: ClassVar[ModelCard]
@@ -101,27 +106,23 @@ class GenerativeModel(RewardModel):
     """Pattern of names in the weight files → names in the backbone; see ``loading.load``."""
     signs: ClassVar[Sequence[str]] = ()
     """Tokens that its weights know and a tokenizer may lack; see ``loading.load``."""
+    by_answers: ClassVar[bool] = True
+    """Whether it reads answers, which a server can give; hidden states it cannot."""
+    by_shares: ClassVar[bool] = True
+    """Whether shares of drawn answers will do where there are no log-probabilities."""
     Options: ClassVar[type[VlmOptions]] = VlmOptions
 
     def __init__(self, *, device: str = "auto", **options: Any) -> None:
+        address = address_of(str(options.get("checkpoint", "")))
+        self.endpoint: EndpointOptions | None = None
+        if address:
+            self.endpoint, options = self._endpoint_options(options)
         self.options = read_options(self.Options, options, model=self.named)
         if self.options.prompt and "prompt" not in self.prompts:
             names = ", ".join(f"{use}=FILE" for use in self.prompts)
             raise ConfigError(f"{self.named} has several prompts; replace one: {names}")
         self.texts = {use: self._prompt(use) for use in self.prompts}
-        require("torch", extra="vlm")
-        from .backbone import Backbone
-
-        self.backbone: Backbone = Backbone.find(
-            self.options,
-            default=self.card.weights,
-            model=self.named,
-            device=device,
-            kinds=self.kinds,
-            stands_for=self.stands_for,
-            renamed=self.renamed,
-            signs=self.signs,
-        )
+        self.backbone: Instrument = self._open(address, device=device)
         self.folder = self.backbone.checkpoint.folder
         self._values: OrderedDict[tuple[str, ...], tuple[float, ...]] = OrderedDict()
         super().__init__(
@@ -132,6 +133,8 @@ class GenerativeModel(RewardModel):
                 history=min(self.card.capabilities.history, self.options.clip - 1),
                 memory_mb=self.backbone.memory_mb,
                 parameters=self.backbone.parameters,
+                metered=bool(address),
+                licence="that of the model served" if address else self.card.capabilities.licence,
             ),
             prompt_id=" ".join(prompt.id for prompt in self.texts.values()),
             cache_frames=self.options.cached_frames,
@@ -144,6 +147,11 @@ class GenerativeModel(RewardModel):
     def close(self) -> None:
         """Let the weights go."""
         self.backbone.close()
+
+    @property
+    def spent(self) -> Spent | None:
+        """What asking a server has cost so far; ``None`` with weights of its own."""
+        return getattr(self.backbone, "spent", None)
 
     def choose(
         self, fillings: Sequence[Filling], answers: Sequence[str], *, use: str = "prompt"
@@ -164,7 +172,7 @@ class GenerativeModel(RewardModel):
         prompt = self.texts[use]
         tails = self.backbone.writer.tails(answers, opening=prompt.opening, closing=prompt.closing)
         passages = self.write(fillings, use=use)
-        if self.options.think:
+        if self.options.think and self.backbone.continues:
             self._think(passages, prompt)
         return np.stack(self.backbone.weigh(passages, [tails] * len(passages)))
 
@@ -209,7 +217,8 @@ class GenerativeModel(RewardModel):
                 failures[row] = str(error)
                 continue
             cases[row] = self._case(query, newest[row], reference[row], history[row])
-        made = self._judge(list(cases.values())) if cases else self.rows(0)
+        with self.backbone.asking():
+            made = self._judge_parts(list(cases.values())) if cases else self.rows(0)
         own = list(cases)
         columns = {}
         for name in SIGNALS:
@@ -218,6 +227,21 @@ class GenerativeModel(RewardModel):
             columns[name] = column
         failures.update((own[row], why) for row, why in made.failures.items())
         return ScoreArrays(**columns, failures=failures)
+
+    def _judge_parts(self, cases: Sequence[Case]) -> ScoreArrays:
+        """Judge cases; where one has no answer they are halved until it stands alone."""
+        try:
+            return self._judge(cases)
+        except Unanswered as error:
+            if len(cases) == 1:
+                return replace(self.rows(1), failures={0: str(error)})
+        half = len(cases) // 2
+        first, second = self._judge_parts(cases[:half]), self._judge_parts(cases[half:])
+        columns = {
+            name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in SIGNALS
+        }
+        later = {half + row: why for row, why in second.failures.items()}
+        return ScoreArrays(**columns, failures={**first.failures, **later})
 
     def _check(self, query: Query) -> None:
         """Refuse a query that this model cannot be asked."""
@@ -256,6 +280,34 @@ class GenerativeModel(RewardModel):
             demo=tuple(map(self.picture, demo)) if able.demo else (),
         )
 
+    def _endpoint_options(self, given: Mapping[str, Any]) -> tuple[EndpointOptions, dict[str, Any]]:
+        own, rest = split_options(given, model=self.named)
+        if not self.by_answers:
+            raise ConfigError(f"{self.named} reads hidden states, which no server gives")
+        if own.sample and not self.by_shares:
+            raise ConfigError(f"{self.named} reads a log-probability; sample={own.sample} has none")
+        return own, rest
+
+    def _open(self, address: str, *, device: str) -> Instrument:
+        """Load weights, or find out whether a server can be asked."""
+        if self.endpoint is not None:
+            from robo_reward.models.chat.endpoint import Endpoint
+
+            return Endpoint(address, self.options, self.endpoint)
+        require("torch", extra="vlm")
+        from .backbone import Backbone
+
+        return Backbone.find(
+            self.options,
+            default=self.card.weights,
+            model=self.named,
+            device=device,
+            kinds=self.kinds,
+            stands_for=self.stands_for,
+            renamed=self.renamed,
+            signs=self.signs,
+        )
+
     def _prompt(self, use: str) -> Prompt:
         name, needs, may = self.prompts[use]
         own = getattr(self.options, use, "")
@@ -271,7 +323,10 @@ class GenerativeModel(RewardModel):
                 parts = [folder, *sorted(part for part in folder.iterdir() if part.is_dir())]
                 said[name] = "".join(fingerprint(part) for part in parts)
         text = self.backbone.checkpoint.version + json.dumps(said, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        if self.endpoint is None:
+            return digest
+        return f"{self.backbone.checkpoint.name}+{self.endpoint.label}+{digest}"
 
 
 def _pictures(frames: Sequence[Frame], features: Sequence[Feature]) -> tuple[Picture, ...]:

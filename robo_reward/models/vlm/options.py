@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -53,7 +53,7 @@ class VlmOptions:
     offline: bool = False
 
 
-Options = TypeVar("Options", bound=VlmOptions)
+Options = TypeVar("Options")
 
 
 def read_options(kind: type[Options], given: Mapping[str, Any], *, model: str) -> Options:
@@ -62,7 +62,7 @@ def read_options(kind: type[Options], given: Mapping[str, Any], *, model: str) -
     Raises:
         ConfigError: There is no such option, or a value makes no sense.
     """
-    known = [field.name for field in fields(kind)]
+    known = [field.name for field in fields(cast("Any", kind))]
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"{model} has no option {unknown[0]}; {did_you_mean(unknown[0], known)}")
     try:

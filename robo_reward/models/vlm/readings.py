@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from robo_reward.errors import ModelError
+
 Vector = NDArray[np.float64]
+
+
+class Unanswered(ModelError):
+    """One question has no answer; others may have theirs."""
 
 
 def softmax(log_weights: Vector) -> Vector:
