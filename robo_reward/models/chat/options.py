@@ -50,7 +50,8 @@ class EndpointOptions:
         tries: Requests for one question at most.
         pause: Seconds before the second try; doubled each time, with chance. ``Retry-After`` wins.
         timeout: Seconds for one request.
-        batch_timeout: Seconds for all questions of a batch; what has no answer by then fails.
+        batch_timeout: Seconds for all questions of a batch, pauses among them; what has no answer
+            by then fails. Longer than a node's ``stall_exit`` the node gives up first.
         answers_kept: Questions whose answers are kept.
         price_in: Of a million prompt tokens.
         price_out: Of a million tokens of answers.
@@ -78,8 +79,8 @@ class EndpointOptions:
     concurrency: Count = 8
     tries: Count = 5
     pause: Least = 0.5
-    timeout: Annotated[float, msgspec.Meta(gt=0.0)] = 60.0
-    batch_timeout: Annotated[float, msgspec.Meta(gt=0.0)] = 120.0
+    timeout: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0
+    batch_timeout: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0
     answers_kept: Count = 65536
     price_in: Least = 0.0
     price_out: Least = 0.0
