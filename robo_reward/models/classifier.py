@@ -23,34 +23,17 @@ from .headed import MAX_VIEWS, HeadedModel
 
 NAME = "classifier"
 SIGNALS = ("done", "uncertainty")
-HOW = "train one with `robo-reward train-reward --preset classifier --data RECORDINGS`"
 
 
 class Classifier(HeadedModel):
-    """Reads a folder of ``robo-reward train-reward --preset classifier``.
+    """Reads a folder of ``robo-reward train-reward --preset classifier``; see ``HeadedModel``."""
 
-    Args:
-        checkpoint: The folder.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-
-    Raises:
-        MissingDependency: There is no such folder, or nothing in it.
-        DatasetError: The folder is broken or of another model.
-    """
-
+    named = NAME
+    preset = "classifier"
     card = ModelCard(
         capabilities=Capabilities(signals=SIGNALS, max_views=MAX_VIEWS, licence="Apache-2.0"),
         weights="made by train-reward --preset classifier",
     )
-
-    def __init__(self, checkpoint: str = "", *, device: str = "auto") -> None:
-        super().__init__(
-            name=NAME,
-            checkpoint=checkpoint,
-            device=device,
-            signals=SIGNALS,
-            how=HOW,
-        )
 
     def _score(
         self,

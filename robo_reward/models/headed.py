@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from robo_reward.errors import MissingDependency, require
 from robo_reward.frames import Image
-from robo_reward.models.base import Capabilities, Feature, RewardModel
+from robo_reward.models.base import Capabilities, Feature, ModelCard, RewardModel
 from robo_reward.query import Query
 from robo_reward.task import Task
 
@@ -18,21 +18,26 @@ MAX_VIEWS = 4
 class HeadedModel(RewardModel):
     """Loads a folder that ``train-reward --preset`` wrote, and asks its heads.
 
+    A subclass gives ``named``, ``preset``, its card and ``_score``.
+
     Args:
-        name: Name in the registry, which the folder must be of.
         checkpoint: The folder.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        signals: What the model gives.
-        how: How such a folder is made, for the error.
 
     Raises:
         MissingDependency: There is no such folder, or nothing in it.
         DatasetError: The folder is broken or of another model.
     """
 
-    def __init__(
-        self, *, name: str, checkpoint: str, device: str, signals: tuple[str, ...], how: str
-    ) -> None:
+    card: ClassVar[ModelCard]
+    named: ClassVar[str]
+    """Name in the registry, which the folder must be of."""
+    preset: ClassVar[str]
+    """What ``train-reward --preset`` calls it."""
+
+    def __init__(self, checkpoint: str = "", *, device: str = "auto") -> None:
+        how = f"train one with `robo-reward train-reward --preset {self.preset} --data RECORDINGS`"
+        name, signals = self.named, self.card.capabilities.signals
         self._torch = require("torch", extra="train")
         from robo_reward.models.backbones import digest
         from robo_reward.models.frozen_features import FrozenFeatures
