@@ -366,7 +366,8 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     job = Job(
         dataset=str(data),
         options=RelabelOptions(instructions=Instructions(fallback=PUSH), batch=2),
-        judge=JudgeConfig(model="oracle-pixels", device="cpu"),
+        # Slow enough to be met at work, however quick the machine.
+        judge=JudgeConfig(model="oracle-pixels,each_s=0.03", device="cpu"),
         folder=str(tmp_path / "out"),
         total=2,
     )
