@@ -19,9 +19,9 @@ import numpy as np
 
 from robo_reward.client import RemoteSource
 from robo_reward.client.source import ModelInfo, Pending
+from robo_reward.datasets.clips import ClipPlayer
 from robo_reward.errors import ConfigError
 from robo_reward.frames import Frame, Image
-from robo_reward.history import History
 from robo_reward.query import Query
 from robo_reward.task import Task
 
@@ -173,7 +173,7 @@ def try_stride(
         p95_s=float(p95),
         p99_s=float(p99),
         answers_hz=len(waits) / spent,
-        wanted_hz=len(robots) * len(robots[0].look()) * load.rate_hz,
+        wanted_hz=len(robots) * robots[0].questions * load.rate_hz,
         late_start_s=behind,
         reasons=dict(Counter(score.reason for score in scores if not score.ok)),
     )
@@ -187,37 +187,31 @@ def _allowed(trial: Trial) -> int:
 
 
 class Robot:
-    """Makes the questions of one environment, every frame one that was never seen before."""
+    """Makes the questions of one environment, every frame one that was never seen before.
+
+    Attributes:
+        questions: How many a step has.
+    """
 
     def __init__(self, number: int, info: ModelInfo, load: Load) -> None:
-        self._number = number
         self._load = load
         self._views = min(load.cameras, max(info.max_views, 1))
         self._images = [self._scene() for _ in range(load.cameras)]
-        self._pasts = [History(info.history) for _ in range(0, load.cameras, self._views)]
-        self._last: list[tuple[Frame, ...]] = [() for _ in self._pasts]
+        self.questions = -(-load.cameras // self._views)
+        self._players = [
+            ClipPlayer(history=info.history, env=number * self.questions + place)
+            for place in range(self.questions)
+        ]
         self._step = 0
 
     def look(self) -> list[Query]:
         """Take a picture with every camera and ask: one question, or as many as the model needs."""
         frames = [self._picture(image, place) for place, image in enumerate(self._images)]
-        queries = []
-        for place, past in enumerate(self._pasts):
-            newest = tuple(frames[place * self._views : (place + 1) * self._views])
-            queries.append(
-                Query(
-                    task=TASK,
-                    newest=newest,
-                    reference=self._last[place],
-                    history=past.instants,
-                    env=self._number * len(self._pasts) + place,
-                    step=self._step,
-                )
-            )
-            past.add(newest)
-            self._last[place] = newest
         self._step += 1
-        return queries
+        return [
+            player.ask(tuple(frames[place * self._views : (place + 1) * self._views]), TASK)
+            for place, player in enumerate(self._players)
+        ]
 
     def _scene(self) -> Image:
         # Smooth, as camera images are: noise would make JPEG look worse than it is.

@@ -34,10 +34,14 @@ class Query:
     step: int = 0
 
     @property
+    def past(self) -> tuple[Frame, ...]:
+        """The frames of the history, instant by instant."""
+        return tuple(frame for views in self.history for frame in views)
+
+    @property
     def frames(self) -> tuple[Frame, ...]:
         """Every frame of the question: newest, reference, then history instant by instant."""
-        past = tuple(frame for views in self.history for frame in views)
-        return (*self.newest, *self.reference, *past)
+        return (*self.newest, *self.reference, *self.past)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,8 +99,9 @@ def test_overlay(suffix: str, folder: Path, tmp_path: Path, command: Command) ->
 
 
 def test_film_of_a_long_video_stays_bounded() -> None:
-    from robo_reward.cli.score import FILM_FRAMES, Film
+    from robo_reward.cli.score import Film
     from robo_reward.datasets.video import VideoFrame
+    from robo_reward.report import FILM_FRAMES
 
     film = Film()
     image = np.zeros((4, 4, 3), np.uint8)

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from robo_reward.client import Source
     from robo_reward.client.source import ModelInfo
     from robo_reward.datasets.video import VideoFrame
-    from robo_reward.frames import Frame, Image
+    from robo_reward.frames import Frame
     from robo_reward.signals import Score as Answer
     from robo_reward.task import Task
 
 BATCH = 16
 SHOWN_ROWS = 40
-FILM_FRAMES = 600
-FILM_HEIGHT = 400
 
 _log = logging.getLogger("robo_reward.score")
 
@@ -173,31 +171,18 @@ class Score(Common):
     def _score(
         self, source: Source, task: Task, frames: Iterator[VideoFrame]
     ) -> Iterator[tuple[VideoFrame, dict[str, Any]]]:
+        from robo_reward.datasets.clips import ClipPlayer
         from robo_reward.frames import Frame
-        from robo_reward.history import History
-        from robo_reward.query import Query
         from robo_reward.shaping import DoneGate
 
         gate = DoneGate(source.info().gate(task.instruction))
-        before: tuple[Frame, ...] = ()
-        past = History(source.info().history)
-        step = 0
+        player = ClipPlayer(history=source.info().history)
         while batch := list(itertools.islice(frames, BATCH)):
             queries = []
             for read in batch:
                 stamp = int(read.time_s * 1e9) if read.time_s == read.time_s else read.index
                 frame = Frame.of(read.image, sequence=read.index, mono_ns=stamp, wall_ns=stamp)
-                queries.append(
-                    Query(
-                        task=task,
-                        newest=(frame,),
-                        reference=before,
-                        history=past.instants,
-                        step=step,
-                    )
-                )
-                before, step = (frame,), step + 1
-                past.add(before)
+                queries.append(player.ask((frame,), task))
             answers = source.submit(queries).result(timeout_s=self.timeout)
             if all(answer.status.value == "timeout" for answer in answers):
                 why = answers[0].detail or answers[0].reason
@@ -240,13 +225,15 @@ class Film:
 
     def add(self, read: VideoFrame, row: dict[str, Any]) -> None:
         """Keep a scored frame, made smaller, if it is one of those shown."""
+        from robo_reward.report import FILM_FRAMES, shrunk
+
         self._seen += 1
         if (self._seen - 1) % self.every:
             return
         if len(self._reads) == FILM_FRAMES:
             self.every *= 2
             del self._reads[1::2], self._rows[1::2]
-        self._reads.append(replace(read, image=_shrunk(read.image)))
+        self._reads.append(replace(read, image=shrunk(read.image)))
         self._rows.append(row)
 
     def write(self, path: Path, *, instruction: str) -> None:
@@ -273,11 +260,6 @@ class Film:
             return 1.0
         gap = self._reads[1].time_s - self._reads[0].time_s
         return min(30.0, max(1.0, 1.0 / gap)) if gap > 0 else 12.0
-
-
-def _shrunk(image: Image) -> Image:
-    step = max(1, image.shape[0] // FILM_HEIGHT)
-    return image[::step, ::step].copy()
 
 
 def _check_target(path: Path | None, *, overwrite: bool, suffixes: tuple[str, ...] = ()) -> None:

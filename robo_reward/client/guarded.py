@@ -66,7 +66,7 @@ def asked(
         step=getattr(query, "step", 0),
         frames=tuple(frame.id for frame in getattr(query, "newest", ())),
         reference=tuple(frame.id for frame in getattr(query, "reference", ())),
-        history=tuple(frame.id for views in getattr(query, "history", ()) for frame in views),
+        history=tuple(frame.id for frame in getattr(query, "past", ())),
         model=model,
         total_s=total_s,
     )

@@ -73,7 +73,7 @@ class Shipping:
         if isinstance(ask.query, Mark):
             return [*made, TO_NODE.pack(self._mark(ask, ask.query, offset_ns))]
         # Earlier instants are there already, unless the node was started anew: they are only named.
-        made += self._put(self._fresh(frame for views in ask.query.history for frame in views))
+        made += self._put(self._fresh(ask.query.past))
         fresh = self._fresh([*ask.query.newest, *ask.query.reference])
         if sum(len(frame.data) for frame in fresh) > INLINE_BYTES:
             made += self._put(fresh)
@@ -139,7 +139,7 @@ class Shipping:
         return ScoreRequest(
             newest=refs(query.newest),
             reference=refs(query.reference),
-            history=tuple(frame.id for views in query.history for frame in views),
+            history=tuple(frame.id for frame in query.past),
             **self._common(ask),
         )
 

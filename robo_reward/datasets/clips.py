@@ -43,6 +43,39 @@ def episode_views(episode: Episode, cameras: Sequence[str] = (), *, limit: int =
     ]
 
 
+class ClipPlayer:
+    """Asks about instants one after another: each against the one before it, with its past.
+
+    Args:
+        history: Number of earlier instants that the model looks at.
+        env: Environment that the queries name.
+        clip: Episode number that they name.
+    """
+
+    def __init__(self, *, history: int = 0, env: int = 0, clip: int = 0) -> None:
+        self._past = History(history)
+        self._before: Views = ()
+        self._env = env
+        self._clip = clip
+        self._step = 0
+
+    def ask(self, newest: Views, task: Task) -> Query:
+        """Make the query about the next instant."""
+        query = Query(
+            task=task,
+            newest=newest,
+            reference=self._before,
+            history=self._past.instants,
+            env=self._env,
+            episode=self._clip,
+            step=self._step,
+        )
+        self._past.add(newest)
+        self._before = newest
+        self._step += 1
+        return query
+
+
 def clip_queries(views: Sequence[Views], task: Task, *, clip: int, history: int = 0) -> list[Query]:
     """Ask about every instant against the one before it.
 
@@ -52,21 +85,8 @@ def clip_queries(views: Sequence[Views], task: Task, *, clip: int, history: int 
         clip: Episode number that the queries name.
         history: Number of earlier instants that the model looks at.
     """
-    past = History(history)
-    queries = []
-    for step, newest in enumerate(views):
-        queries.append(
-            Query(
-                task=task,
-                newest=newest,
-                reference=views[step - 1] if step else (),
-                history=past.instants,
-                episode=clip,
-                step=step,
-            )
-        )
-        past.add(newest)
-    return queries
+    player = ClipPlayer(history=history, clip=clip)
+    return [player.ask(newest, task) for newest in views]
 
 
 def spread_places(frames: int, *, count: int) -> NDArray[np.int64]:

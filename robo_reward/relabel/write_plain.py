@@ -14,15 +14,13 @@ import numpy as np
 
 from robo_reward.datasets.labels import EpisodeLabels, LabelTable
 from robo_reward.datasets.recorded import Dataset, Recorded
-from robo_reward.report import OverlayScores, overlay
+from robo_reward.report import FILM_FRAMES, OverlayScores, overlay, shrunk
 from robo_reward.signals import SIGNALS
 
 from .joined import joined
 from .rewards import gate_of
 
 LINES = "labels.jsonl"
-FILM_FRAMES = 600
-FILM_HEIGHT = 400
 
 
 def write_lines(table: LabelTable, folder: Path) -> Path:
@@ -61,12 +59,11 @@ def _film(episode: Recorded, labels: EpisodeLabels, table: LabelTable, path: Pat
     camera = episode.cameras[0]
     wanted = set(labels.frames[shown].tolist())
     every = table.head.every * stride
-    images = []
-    for instant in episode.instants((camera,), every=every):
-        if instant.index in wanted:
-            image = instant.frames[0].image
-            step = max(1, image.shape[0] // FILM_HEIGHT)
-            images.append(image[::step, ::step])
+    images = [
+        shrunk(instant.frames[0].image)
+        for instant in episode.instants((camera,), every=every)
+        if instant.index in wanted
+    ]
     return overlay(np.stack(images), scores, path, instruction=labels.instructions[0], rate_hz=12.0)
 
 

@@ -30,6 +30,10 @@ SCALE = 3
 WIDTH, HEIGHT = 880, 440
 CAMERA = 400
 PAD = 20
+FILM_FRAMES = 600
+"""Frames of a film at most; of a longer episode each n-th one."""
+FILM_HEIGHT = 400
+"""Height below which frames are not made smaller, pixels."""
 BACK, PANEL, GRID, INK, SOFT = "#0f1318", "#171c23", "#2a323c", "#eef1f4", "#8d99a6"
 FLASH = 4
 """Frames for which the picture's frame shines after the gate opens."""
@@ -77,6 +81,12 @@ class OverlayScores:
     def __len__(self) -> int:
         """Number of frames T."""
         return len(self.progress)
+
+
+def shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave out rows and columns, so that a film of many frames stays small in memory."""
+    step = max(1, image.shape[0] // FILM_HEIGHT)
+    return image[::step, ::step].copy()
 
 
 def overlay(

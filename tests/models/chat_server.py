@@ -16,6 +16,8 @@ from typing import Any
 
 from robo_reward.protocol.png import decode_png
 
+from .http_peer import listening
+
 Step = Mapping[str, float]
 """Text of a token → its probability; the likeliest one is said."""
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
@@ -112,16 +114,8 @@ def serving(answer: Answer, *, models: Sequence[str] = ("tiny",)) -> Iterator[tu
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10.0)
+    with listening(Handler) as port:
+        yield f"http://127.0.0.1:{port}/v1", seen
 
 
 def tiny_model(folder: Path) -> Answer:

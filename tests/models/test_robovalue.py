@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +21,8 @@ from robo_reward.models.web import Patience
 from robo_reward.nodes.robovalue import RoboValueConfig, RoboValueServer, Service
 from robo_reward.query import Query
 from robo_reward.task import Task
+
+from .http_peer import listening
 
 TASK = Task(instruction="put the red cube on the blue pad")
 WHO = "model_id=theirs&model_version=3&preprocessing_version=p2"
@@ -68,16 +69,8 @@ def theirs(answer: Answer) -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"endpoint:robovalue:http://127.0.0.1:{server.server_port}/v", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10.0)
+    with listening(Handler) as port:
+        yield f"endpoint:robovalue:http://127.0.0.1:{port}/v", bodies
 
 
 def seconds_left(body: Any) -> tuple[int, Any]:

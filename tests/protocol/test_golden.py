@@ -62,6 +62,19 @@ NAME: dict[str, Any] = {
     "step": 99,
 }
 
+WELCOME = Welcome(
+    session=SESSION,
+    boot=BOOT,
+    minor=0,
+    window=8,
+    control=5602,
+    model="compact@abc",
+    prompt="p0",
+    calibration="none",
+    signals=("progress", "done"),
+    max_views=2,
+    goal_image=True,
+)
 MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
     "hello": (TO_NODE, Hello(session=SESSION, software="0.1.0", window=8), []),
     "frames": (TO_NODE, FramePut(session=SESSION, frames=(REF,)), [PIXELS]),
@@ -95,41 +108,8 @@ MESSAGES: dict[str, tuple[Codec[Header], Header, list[bytes]]] = {
         ),
         [],
     ),
-    "welcome": (
-        FROM_NODE,
-        Welcome(
-            session=SESSION,
-            boot=BOOT,
-            minor=0,
-            window=8,
-            control=5602,
-            model="compact@abc",
-            prompt="p0",
-            calibration="none",
-            signals=("progress", "done"),
-            max_views=2,
-            goal_image=True,
-        ),
-        [],
-    ),
-    "welcome_history": (
-        FROM_NODE,
-        Welcome(
-            session=SESSION,
-            boot=BOOT,
-            minor=0,
-            window=8,
-            control=5602,
-            model="compact@abc",
-            prompt="p0",
-            calibration="none",
-            signals=("progress", "done"),
-            max_views=2,
-            goal_image=True,
-            history=8,
-        ),
-        [],
-    ),
+    "welcome": (FROM_NODE, WELCOME, []),
+    "welcome_history": (FROM_NODE, msgspec.structs.replace(WELCOME, history=8), []),
     "refused": (
         FROM_NODE,
         Refused(reason="NOT_READY", detail="the node is configuring", boot=BOOT, retry_after_s=0.5),
